@@ -1,0 +1,18 @@
+/**
+ * The ground under the other packages: typed system calls, errors that say why, owned descriptors, and the launcher that
+ * starts confined children without a thread of this process ever changing.
+ *
+ * @packageDocumentation
+ */
+export { errnoName, errnoNumber, KernelError, type KernelErrorFields, UnsupportedError } from './error.js';
+export { Fd } from './fd.js';
+export { callText, invalid, type Kernel, kernel, type LaunchPlan, replaceKernel, type SyscallArg } from './kernel.js';
+export { errand, type Launched, launch, launchAsync } from './launcher/launch.js';
+export { type Phase, phases } from './launcher/phase.js';
+export { type Ending, LaunchProgram, type Part } from './launcher/program.js';
+export { Output, Slot, type StepArg, type StepOptions, StringArray } from './launcher/step.js';
+export { AT, CLONE, F, O, P, POLL, PR, RESOLVE, W } from './raw/flags.js';
+export { type SyscallName, syscallNumber } from './raw/numbers.js';
+export { attempt, retryOnInterrupt, syscall } from './syscall.js';
+export { type ExitStatus, type ResourceUsage, reap } from './wait.js';
+export { FdWatcher, type WatchOptions, watchFd } from './watcher.js';

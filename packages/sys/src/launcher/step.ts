@@ -1,0 +1,75 @@
+import type { Fd } from '../fd.js';
+import type { SyscallName } from '../raw/numbers.js';
+import type { Phase } from './phase.js';
+
+/** The result of a step, to be an argument of later steps and to be read once the child is done. */
+export class Slot {
+  /** @internal Address of the step in the table, set when the table is written. */
+  address = 0;
+  /** The result after the launch; undefined where the step was not reached. */
+  value: number | undefined;
+  /** Name shown by `explain()`. */
+  readonly label: string;
+
+  /** @internal */
+  constructor(label: string) {
+    this.label = label;
+  }
+}
+
+/** Memory that a step fills, to be read once the child is done, or to be an argument of later steps by address. */
+export class Output {
+  /** @internal Address in the arena. */
+  address = 0;
+  /** What stands there after the launch. */
+  bytes: Buffer = Buffer.alloc(0);
+  /** Its length. */
+  readonly size: number;
+
+  /** @internal */
+  constructor(size: number) {
+    this.size = size;
+  }
+}
+
+/** A NULL-terminated array of C strings, as execve takes them. */
+export class StringArray {
+  readonly strings: readonly string[];
+
+  /**
+   * @param strings - its members
+   */
+  constructor(strings: readonly string[]) {
+    this.strings = strings;
+  }
+}
+
+/** What a step takes beside what a system call takes: results of earlier steps, memory to fill, string arrays. */
+export type StepArg = number | bigint | string | Uint8Array | Fd | Slot | Output | StringArray | null;
+
+/** How a step behaves. */
+export interface StepOptions {
+  /** Errors that count as "go on". */
+  ignore?: readonly string[];
+  /** Errors that repeat the step, and how often. */
+  retry?: { on: readonly string[]; times: number };
+  /** What to say when it fails. */
+  hint?: string;
+  /** How `explain()` and errors show the call, where its arguments are packed bytes. */
+  text?: string;
+  /** File system context whose own words explain a failure: they are read in the child before it ends. */
+  context?: Slot;
+}
+
+/** One row of the table. */
+export interface Step {
+  readonly phase: Phase;
+  readonly syscall: SyscallName;
+  readonly args: readonly StepArg[];
+  readonly slot: Slot;
+  readonly options: StepOptions;
+  /** Rows to go after a result of 0, after another success, after an ignored error. */
+  onZero: Step | undefined;
+  onValue: Step | undefined;
+  onIgnored: Step | undefined;
+}

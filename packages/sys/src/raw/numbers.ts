@@ -1,0 +1,23 @@
+import { UnsupportedError } from '../error.js';
+import { numbers as arm64 } from './numbers-arm64.js';
+import { numbers as x64 } from './numbers-x64.js';
+
+/** Name of a system call that exists on at least one supported architecture, for example `'openat2'`. */
+export type SyscallName = keyof typeof x64 | keyof typeof arm64;
+
+const tables: Partial<Record<string, Partial<Record<SyscallName, number>>>> = { x64, arm64 };
+
+/**
+ * Number of a system call on this machine's architecture.
+ *
+ * @param name - the kernel's own name
+ * @returns the number
+ * @throws {@link UnsupportedError} where the architecture has no such call, or is not supported at all
+ */
+export function syscallNumber(name: SyscallName): number {
+  const number = tables[process.arch]?.[name];
+  if (number === undefined) {
+    throw new UnsupportedError(name, `${process.platform}-${process.arch} has no system call of that name`);
+  }
+  return number;
+}

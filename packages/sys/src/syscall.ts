@@ -1,0 +1,80 @@
+import { KernelError, type KernelErrorFields } from './error.js';
+import { callText, invalid, kernel, type SyscallArg, word } from './kernel.js';
+import type { SyscallName } from './raw/numbers.js';
+
+/**
+ * Makes one system call on the calling thread. Arguments are checked before they reach the kernel: integers that do
+ * not fit 64 bits, fractions and strings with a NUL are refused. A buffer is passed by address and may be filled.
+ * Never unshares, joins or changes credentials of a thread: the calls that would are refused, launch a child instead.
+ *
+ * @param name - the kernel's name of the call, see syscalls(2)
+ * @param args - up to six arguments
+ * @returns the result, 0 or more (an address as number)
+ * @throws {@link KernelError} where the kernel says no
+ * @throws `TypeError` for arguments that cannot be passed unchanged
+ *
+ * @example
+ * ```ts
+ * import { syscall } from '@iso/sys';
+ * if (syscall('getpid') !== process.pid) throw new Error('who am I?');
+ * ```
+ */
+export function syscall(name: SyscallName, ...args: SyscallArg[]): number {
+  const result = attempt(name, ...args);
+  if (result < 0 && result >= -4095) throw failure(result, name, args);
+  return result;
+}
+
+/**
+ * The same as {@link syscall}, for callers who expect failure: returns the negative error number and never throws it.
+ *
+ * @param name - the kernel's name of the call
+ * @param args - up to six arguments
+ * @returns the result, or minus the error number
+ * @throws `TypeError` for arguments that cannot be passed unchanged
+ */
+export function attempt(name: SyscallName, ...args: SyscallArg[]): number {
+  if (perThread.has(name)) {
+    throw invalid(`${name} would change the calling thread alone: do it in a launched child or an errand`);
+  }
+  if (args.length > 6) throw invalid(`${name}: a system call takes six arguments at the most`);
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] as SyscallArg;
+    if (typeof arg === 'number' || typeof arg === 'bigint') args[i] = word(arg);
+    else if (arg === undefined || (typeof arg === 'object' && arg && !(arg instanceof Uint8Array) && !('number' in arg))) {
+      throw invalid(`${name}: argument ${i + 1} is neither a number, a string, bytes, a descriptor nor null`);
+    }
+  }
+  return Number(kernel().call(name, args));
+}
+
+/**
+ * Repeats a call that a signal interrupted, as every other language's runtime does.
+ *
+ * @param name - the kernel's name of the call
+ * @param args - up to six arguments
+ * @returns the result
+ * @throws {@link KernelError} for every error but `EINTR`
+ */
+export function retryOnInterrupt(name: SyscallName, ...args: SyscallArg[]): number {
+  for (;;) {
+    const result = attempt(name, ...args);
+    if (result === -4) continue;
+    if (result < 0 && result >= -4095) throw failure(result, name, args);
+    return result;
+  }
+}
+
+function failure(errno: number, name: SyscallName, args: SyscallArg[]): KernelError {
+  const fields: KernelErrorFields = { syscall: name, call: callText(name, args) };
+  const path = args.find((arg) => typeof arg === 'string');
+  if (typeof path === 'string') fields.path = path;
+  return new KernelError(errno, fields);
+}
+
+/** What one of Node's threads must never do to itself: libuv's other threads would not follow. */
+const perThread: ReadonlySet<SyscallName> = new Set([
+  'unshare', 'setns', 'chroot', 'pivot_root', 'setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid',
+  'setfsuid', 'setfsgid', 'setgroups', 'capset', 'seccomp', 'landlock_restrict_self', 'fork', 'vfork', 'clone', 'clone3',
+  'execve', 'execveat', 'exit', 'exit_group', 'umask', 'chdir', 'fchdir',
+]);

@@ -1,0 +1,1 @@
+export { withTesting as default } from '../../tsup.config.js';

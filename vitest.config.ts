@@ -1,0 +1,35 @@
+import { existsSync } from 'node:fs';
+import { defineConfig } from 'vitest/config';
+
+const conditions = ['iso-source', 'node', 'import', 'module', 'default'];
+const setup = 'packages/sys/src/testing/setup.ts';
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['packages/*/src/**/*.test.ts', 'examples/*/src/**/*.test.ts'],
+          exclude: ['**/*.kernel.test.ts', '**/node_modules/**'],
+          pool: 'forks',
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'kernel',
+          include: ['packages/*/src/**/*.kernel.test.ts', 'examples/*/src/**/*.kernel.test.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          testTimeout: 30_000,
+          setupFiles: existsSync(setup) ? [setup] : [],
+        },
+      },
+      { extends: true, test: { name: 'docs', include: ['test/docs.test.ts'], pool: 'forks', testTimeout: 60_000 } },
+    ],
+  },
+});
