@@ -1,7 +1,7 @@
 import { errnoName, KernelError, type KernelErrorFields, UnsupportedError } from '../error.js';
 import { Fd } from '../fd.js';
 import { kernel } from '../kernel.js';
-import { CLONE, PR } from '../raw/flags.js';
+import { CLONE, F, PR } from '../raw/flags.js';
 import { syscallNumber } from '../raw/numbers.js';
 import { attempt, syscall } from '../syscall.js';
 import { reap } from '../wait.js';
@@ -20,6 +20,8 @@ export interface Launched {
 }
 
 const SIGCHLD = 17;
+const ENOENT = 2;
+const EACCES = 13;
 
 /**
  * Starts a process. Returns when the child has reached its execve; this thread waits that long, typically 0.3 to 1.3 ms.
@@ -93,7 +95,13 @@ export function errand(program: LaunchProgram): void {
 function pipe(): { reader: Fd; writer: Fd } {
   const ends = Buffer.alloc(8);
   syscall('pipe2', ends, 0x80000);
-  return { reader: Fd.own(ends.readInt32LE(0)), writer: Fd.own(ends.readInt32LE(4)) };
+  const reader = Fd.own(ends.readInt32LE(0));
+  const low = Fd.own(ends.readInt32LE(4));
+  // High up, where no descriptor of the child's own layout will overwrite it.
+  const high = attempt('fcntl', low, F.DUPFD_CLOEXEC, 512);
+  if (high < 0) return { reader, writer: low };
+  low.close();
+  return { reader, writer: Fd.own(high) };
 }
 
 /** Depth of launches that made this process's memory unreadable, and what it was before. */
@@ -241,7 +249,9 @@ class Run {
   }
 
   #fail(step: Step): never {
-    const errno = -(step.slot.value ?? 0) || this.#arena.get(this.#table.frame + FRAME.errno);
+    let errno = -(step.slot.value ?? 0) || this.#arena.get(this.#table.frame + FRAME.errno);
+    // A search in PATH ends with ENOENT; a candidate that was there but not executable says more.
+    if (errno === ENOENT && isExec(step) && this.#compiled.steps.some((other) => isExec(other) && other.slot.value === -EACCES)) errno = EACCES;
     this.#closeResults(step);
     this.#reapAll();
     this.#program.finish('failed');

@@ -166,6 +166,11 @@ export class LaunchProgram {
     this.#mayBlock = true;
   }
 
+  /** Whether {@link LaunchProgram.mayBlock} was said: {@link launchAsync} is the way then. */
+  get blocking(): boolean {
+    return this.#mayBlock;
+  }
+
   /** Says that the child gets a root of its own, so that paths of steps from phase `sysctl` on are inside it. */
   ownRoot(): void {
     this.#root = true;
@@ -270,12 +275,17 @@ export class LaunchProgram {
       cgroup: this.#cgroup,
       outputs: [...this.#outputs, ...words],
       exposed: this.#exposed,
-      mayBlock: this.#mayBlock,
       changesCredentials: steps.some((step) => credentialCalls.has(step.syscall)),
     };
   }
 
-  /** @internal */
+  /**
+   * Runs what was deferred. The launch does it; whoever gives a program up before its launch says `failed` here.
+   *
+   * @param outcome - whether the child runs
+   * @param pid - the child's pid
+   * @param pidfd - the child's pidfd
+   */
   finish(outcome: 'started' | 'failed', pid?: number, pidfd?: Fd): void {
     if (outcome === 'failed') for (const action of this.#undo.reverse()) action();
     else for (const action of this.#started) action(pid as number, pidfd as Fd);
@@ -326,7 +336,6 @@ export interface Compiled {
   cgroup: Fd | undefined;
   outputs: Output[];
   exposed: boolean;
-  mayBlock: boolean;
   changesCredentials: boolean;
 }
 

@@ -1,0 +1,72 @@
+import { AT, invalid, type LaunchProgram, O, RESOLVE, StringArray } from '@iso/sys';
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const MAX_STRING = 128 * 1024;
+
+/** A program to execute. */
+export interface Executable {
+  file: string;
+  argv: readonly string[];
+  env: readonly string[];
+}
+
+/**
+ * The last steps of a launch: execve of a path, or of each candidate in the child's own `PATH`, looked up inside its
+ * own root. Under a root of its own, no candidate may lead through a magic link such as /proc/self/exe, which would be
+ * this process's executable (CVE-2019-5736).
+ *
+ * @param program - the launch
+ * @param executable - file, arguments, environment
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for an empty file, or a string that execve(2) can never take
+ */
+export function execute(program: LaunchProgram, { file, argv, env }: Executable): void {
+  if (file === '') throw invalid('the file to execute is the empty string');
+  for (const text of [...argv, ...env]) {
+    if (text.length >= MAX_STRING) throw invalid(`an argument or variable has ${text.length} characters, the kernel takes 131071`);
+  }
+  const candidates = file.includes('/') ? [file] : search(file, env);
+  const args = new StringArray(argv);
+  const variables = new StringArray(env);
+  for (const [i, path] of candidates.entries()) {
+    const last = i === candidates.length - 1;
+    const ignore = last ? {} : { ignore: ['ENOENT', 'ENOTDIR', 'EACCES'] };
+    if (program.hasOwnRoot) {
+      const how = Buffer.alloc(24);
+      how.writeUInt32LE(O.PATH | O.CLOEXEC, 0);
+      how.writeUInt32LE(RESOLVE.NO_MAGICLINKS, 16);
+      program.step('exec', 'openat2', [AT.FDCWD, path, how, how.length], {
+        text: `openat2(AT_FDCWD, ${JSON.stringify(path)}, O_PATH, RESOLVE_NO_MAGICLINKS)`,
+        ignore: ['ENOENT', 'ENOTDIR', 'EACCES', 'ENOSYS'],
+        hint: 'the file to execute is reached through a magic link of /proc',
+      });
+    }
+    program.step('exec', 'execve', [path, args, variables], { ...ignore, ...(last && candidates.length > 1 ? { text: `execve(${JSON.stringify(file)} in PATH)` } : {}) });
+  }
+}
+
+function search(file: string, env: readonly string[]): string[] {
+  const path = env.find((variable) => variable.startsWith('PATH='))?.slice(5) ?? DEFAULT_PATH;
+  // An empty member means the working directory, as in execvp(3).
+  return [...new Set(path.split(':').map((folder) => `${folder === '' ? '.' : folder}/${file}`))];
+}
+
+/**
+ * Makes a directory of the child's root its working directory.
+ *
+ * @param program - the launch
+ * @param cwd - path as the child sees it
+ */
+export function changeDirectory(program: LaunchProgram, cwd: string): void {
+  if (!program.hasOwnRoot) {
+    program.step('cwd', 'chdir', [cwd]);
+    return;
+  }
+  const how = Buffer.alloc(24);
+  how.writeUInt32LE(O.PATH | O.DIRECTORY | O.CLOEXEC, 0);
+  how.writeUInt32LE(RESOLVE.NO_MAGICLINKS, 16);
+  const directory = program.step('cwd', 'openat2', [AT.FDCWD, cwd, how, how.length], {
+    text: `openat2(AT_FDCWD, ${JSON.stringify(cwd)}, O_PATH|O_DIRECTORY, RESOLVE_NO_MAGICLINKS)`,
+    hint: 'the working directory must be a directory inside the root, not reached through /proc/*/fd, cwd or root',
+  });
+  program.step('cwd', 'fchdir', [directory]);
+}

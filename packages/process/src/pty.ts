@@ -1,0 +1,145 @@
+import { Duplex } from 'node:stream';
+import { attempt, Fd, FdWatcher, invalid, O, syscall } from '@iso/sys';
+
+const TIOCSPTLCK = 0x40045431;
+const TIOCGPTPEER = 0x5441;
+const TIOCSWINSZ = 0x5414;
+/** ioctl that makes a terminal the controlling one of the calling session, see tty_ioctl(4). */
+export const TIOCSCTTY = 0x540e;
+
+/** Size of a terminal in characters. */
+export interface TerminalSize {
+  columns: number;
+  rows: number;
+}
+
+/**
+ * A pseudo-terminal's two ends: the master as a stream, the other end as the descriptor that a child gets.
+ *
+ * @example
+ * ```ts
+ * import { Pty } from '@iso/process';
+ * const pty = Pty.open({ columns: 80, rows: 24 });
+ * pty.resize({ columns: 100, rows: 30 });
+ * pty.close();
+ * ```
+ */
+export class Pty implements Disposable {
+  /** What the child writes, and where its input goes. */
+  readonly stream: PtyStream;
+  /** The child's end; close it once the child has started, or the end of the stream never comes. */
+  readonly peer: Fd;
+
+  private constructor(master: Fd, peer: Fd) {
+    this.stream = new PtyStream(master);
+    this.peer = peer;
+  }
+
+  /**
+   * Opens a pseudo-terminal, see pts(4). The peer comes by descriptor (TIOCGPTPEER), never by a path that somebody could
+   * have replaced.
+   *
+   * @param size - of the terminal, default 80 by 24
+   * @returns both ends
+   * @throws KernelError `ENOSPC` where the system has no pty left, `ENOENT` without /dev/ptmx
+   */
+  static open(size: TerminalSize = { columns: 80, rows: 24 }): Pty {
+    const master = Fd.open('/dev/ptmx', { flags: O.RDWR | O.NOCTTY | O.NONBLOCK });
+    try {
+      syscall('ioctl', master, TIOCSPTLCK, Buffer.alloc(4));
+      const peer = Fd.own(syscall('ioctl', master, TIOCGPTPEER, O.RDWR | O.NOCTTY | O.CLOEXEC));
+      setSize(master, size);
+      return new Pty(master, peer);
+    } catch (error) {
+      master.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Changes the size; the foreground process group gets SIGWINCH.
+   *
+   * @param size - in characters
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for sizes out of range
+   */
+  resize(size: TerminalSize): void {
+    setSize(this.stream.master, size);
+  }
+
+  /** Closes both ends. */
+  close(): void {
+    this.peer.close();
+    this.stream.destroy();
+  }
+
+  /** The same as {@link Pty.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function setSize(master: Fd, { columns, rows }: TerminalSize): void {
+  for (const value of [columns, rows]) {
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff) throw invalid(`not a terminal size: ${columns} x ${rows}`);
+  }
+  const size = Buffer.alloc(8);
+  size.writeUInt16LE(rows, 0);
+  size.writeUInt16LE(columns, 2);
+  syscall('ioctl', master, TIOCSWINSZ, size);
+}
+
+/** The master end of a pseudo-terminal as a stream. Its end comes when the last process has closed the other end. */
+export class PtyStream extends Duplex {
+  /** The descriptor. */
+  readonly master: Fd;
+  #reader: FdWatcher | undefined;
+  #writer: FdWatcher | undefined;
+
+  /** @internal */
+  constructor(master: Fd) {
+    super({ allowHalfOpen: true, readableHighWaterMark: 65536 });
+    this.master = master;
+  }
+
+  /** @internal */
+  override _read(): void {
+    if (this.master.closed) return;
+    this.#reader ??= new FdWatcher(this.master, 'readable', () => this.#fill());
+  }
+
+  #fill(): void {
+    const chunk = Buffer.allocUnsafe(65536);
+    const length = attempt('read', this.master, chunk, chunk.length);
+    if (length === -11 || length === -4) return;
+    // EIO: no process holds the other end any more.
+    const more = length > 0 ? this.push(chunk.subarray(0, length)) : (this.push(null), false);
+    if (!more) {
+      this.#reader?.close();
+      this.#reader = undefined;
+    }
+  }
+
+  /** @internal */
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    const length = this.master.closed ? -5 : attempt('write', this.master, chunk, chunk.length);
+    if (length === chunk.length) return done();
+    if (length < 0 && length !== -11 && length !== -4) {
+      // Nobody is there to read: what a terminal does with it too.
+      return done();
+    }
+    const rest = length > 0 ? chunk.subarray(length) : chunk;
+    this.#writer = new FdWatcher(this.master, 'writable', () => {
+      this.#writer?.close();
+      this.#writer = undefined;
+      this._write(rest, 'buffer' as BufferEncoding, done);
+    });
+  }
+
+  /** @internal */
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#reader?.close();
+    this.#writer?.close();
+    this.master.close();
+    done(error);
+  }
+}
