@@ -1,1 +1,6 @@
-export {};
+/**
+ * Network namespaces as objects.
+ *
+ * @packageDocumentation
+ */
+export { NetNS } from './netns.js';

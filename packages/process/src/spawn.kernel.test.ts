@@ -171,11 +171,13 @@ describe('spawn', () => {
   });
 
   it('works in a worker thread', async () => {
-    const script = `import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href)}).then(async ({ run }) => {
+    const script = `import('tsx/esm/api').then(async ({ register }) => {
+      register();
+      const { run } = await import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href)});
       const { stdout } = await run('echo', ['from a worker']);
       require('node:worker_threads').parentPort.postMessage(stdout);
     });`;
-    const worker = new Worker(script, { eval: true, execArgv: ['--conditions=iso-source', '--import', 'tsx'] });
+    const worker = new Worker(script, { eval: true, execArgv: ['--conditions=iso-source'] });
     const message = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     await worker.terminate();
     expect(message).toBe('from a worker\n');

@@ -7,7 +7,7 @@
 export { errnoName, errnoNumber, KernelError, type KernelErrorFields, UnsupportedError } from './error.js';
 export { Fd } from './fd.js';
 export { callText, invalid, type Kernel, kernel, type LaunchPlan, replaceKernel, type SyscallArg } from './kernel.js';
-export { errand, type Launched, launch, launchAsync } from './launcher/launch.js';
+export { errand, type Launched, launch, launchAsync, type Parked, park } from './launcher/launch.js';
 export { type Phase, phases } from './launcher/phase.js';
 export { type Ending, LaunchProgram, type Part } from './launcher/program.js';
 export { Output, Slot, type StepArg, type StepOptions, StringArray } from './launcher/step.js';

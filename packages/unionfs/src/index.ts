@@ -1,1 +1,6 @@
-export {};
+/**
+ * Kernel union mounts.
+ *
+ * @packageDocumentation
+ */
+export { type OverlayOptions, overlay } from './overlay.js';

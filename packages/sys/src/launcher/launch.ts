@@ -7,7 +7,7 @@ import { attempt, syscall } from '../syscall.js';
 import { reap } from '../wait.js';
 import { watchFd } from '../watcher.js';
 import type { Arena } from './arena.js';
-import { type Compiled, type LaunchProgram, stepText } from './program.js';
+import { type Compiled, LaunchProgram, stepText } from './program.js';
 import { Output, type Step } from './step.js';
 import { FRAME, STEP, type Table, writeCloneArgs, writeTable } from './table.js';
 
@@ -104,6 +104,44 @@ function pipe(): { reader: Fd; writer: Fd } {
   return { reader, writer: Fd.own(high) };
 }
 
+/** A child that stands still in namespaces of its own, so that somebody can write the maps of its user namespace. */
+export interface Parked extends Disposable {
+  /** Its pid. */
+  readonly pid: number;
+  /** Ends it (SIGKILL) and reaps it; again does nothing. */
+  end(): void;
+}
+
+/**
+ * Parks a child: it is cloned into new namespaces and waits there for its end. It shares this process's memory, so park
+ * it where nobody else lives, and not for long.
+ *
+ * @param flags - `CLONE.NEW*`, `NEWUSER` among them or not
+ * @returns the child
+ * @throws {@link KernelError} of the clone: `EPERM`, `ENOSPC`, `EUSERS`
+ */
+export function park(flags: number): Parked {
+  const program = new LaunchProgram('errand');
+  program.step('host', 'ppoll', [null, 0, null, null, 0]);
+  const run = new Run(program);
+  try {
+    run.clone(flags);
+  } catch (error) {
+    run.end();
+    throw error;
+  }
+  const { pid } = run;
+  let ended = false;
+  const end = () => {
+    if (ended) return;
+    ended = true;
+    run.abandon();
+    run.settleKilled();
+    run.end();
+  };
+  return { pid, end, [Symbol.dispose]: end };
+}
+
 /** Depth of launches that made this process's memory unreadable, and what it was before. */
 let hidden = 0;
 let dumpableBefore = 1;
@@ -182,6 +220,11 @@ class Run {
     this.#pidfd = undefined;
     this.#program.finish('started', launched.pid, launched.pidfd);
     return launched;
+  }
+
+  /** The child's pid. */
+  get pid(): number {
+    return this.#pid;
   }
 
   /** Kills a child that stands still. */

@@ -95,15 +95,15 @@ export class LaunchProgram {
     first();
     const middle = steps.length;
     second();
+    this.step(phase, 'getpid', [], { text: 'end of alternatives' });
+    const after = steps.at(-1) as Step;
     const other = steps[middle];
-    const end = this.step(phase, 'getpid', [], { text: 'end of alternatives' });
-    const after = steps.find((step) => step.slot === end) as Step;
     for (let i = from; i < middle; i++) {
       const step = steps[i] as Step;
       steps[i] = { ...step, options: { ...step.options, ignore: [...errors] }, onIgnored: other };
     }
     const last = steps[middle - 1];
-    if (last) Object.assign(last, { onZero: after, onValue: after });
+    if (middle > from && last && other !== after) Object.assign(last, { onZero: after, onValue: after });
   }
 
   /**

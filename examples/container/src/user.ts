@@ -1,0 +1,87 @@
+import { readSync } from 'node:fs';
+import { attempt, Fd, KernelError, O, RESOLVE } from '@iso/sys';
+import { UsageError } from './options.js';
+
+/** Who a container's process is. */
+export interface User {
+  uid: number;
+  gid: number;
+  home: string;
+}
+
+const MOST = 1024 * 1024;
+
+/**
+ * Finds docker's `-u NAME|UID[:GROUP|GID]` in a root's own passwd and group files. They belong to the image, so they
+ * are read as what they may be, an attack: inside the root only, regular files only, one MiB of them.
+ *
+ * @param root - the root file system's directory
+ * @param text - as typed
+ * @returns the ids and the home directory
+ * @throws {@link UsageError} for names that are not there and numbers that are no ids
+ */
+export function findUser(root: string, text: string): User {
+  const [name = '', group, ...rest] = text.split(':');
+  if (name === '' || group === '' || rest.length) throw new UsageError(`not a user: ${JSON.stringify(text)}`);
+  const passwd = rows(root, 'etc/passwd');
+  const id = parseId(name);
+  const row = passwd.find((fields) => fields[0] === name) ?? passwd.find((fields) => id !== undefined && Number(fields[2]) === id);
+  if (!row && id === undefined) throw new UsageError(`unable to find user ${name}: no matching entries in passwd file`);
+  const uid = row ? requireId(row[2]) : (id as number);
+  let gid = row ? requireId(row[3]) : 0;
+  if (group !== undefined) {
+    const found = rows(root, 'etc/group').find((fields) => fields[0] === group);
+    const number = parseId(group);
+    if (!found && number === undefined) throw new UsageError(`unable to find group ${group}: no matching entries in group file`);
+    gid = found ? requireId(found[2]) : (number as number);
+  }
+  return { uid, gid, home: row?.[5]?.startsWith('/') ? row[5] : '/' };
+}
+
+function parseId(text: string): number | undefined {
+  if (!/^\d+$/.test(text)) return undefined;
+  const id = Number(text);
+  if (id > 0xfffffffe) throw new UsageError(`not an id: ${text}`);
+  return id;
+}
+
+function requireId(text: string | undefined): number {
+  const id = parseId(text ?? '');
+  if (id === undefined) throw new UsageError(`the root's passwd or group file has no id where one belongs: ${JSON.stringify(text)}`);
+  return id;
+}
+
+function rows(root: string, path: string): string[][] {
+  const directory = Fd.open(root, { directory: true, path: true });
+  try {
+    const how = Buffer.alloc(24);
+    how.writeUInt32LE(O.RDONLY | O.NONBLOCK | O.CLOEXEC | O.NOCTTY, 0);
+    how.writeUInt32LE(RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS, 16);
+    const opened = attempt('openat2', directory, path, how, how.length);
+    if (opened === -2 || opened === -20) return [];
+    if (opened < 0) throw new KernelError(opened, { syscall: 'openat2', path: `${root}/${path}` });
+    const file = Fd.own(opened);
+    try {
+      return read(file, path)
+        .split('\n')
+        .filter((line) => line.includes(':'))
+        .map((line) => line.split(':'));
+    } finally {
+      file.close();
+    }
+  } finally {
+    directory.close();
+  }
+}
+
+function read(file: Fd, path: string): string {
+  const bytes = Buffer.alloc(MOST);
+  let length = 0;
+  const type = attempt('lseek', file, 0, 1 /* SEEK_CUR */);
+  if (type === -29) throw new UsageError(`the root's ${path} is no regular file`);
+  for (;;) {
+    const got = readSync(file.number, bytes, length, MOST - length, null);
+    length += got;
+    if (got === 0 || length === MOST) return bytes.toString('utf8', 0, length);
+  }
+}

@@ -1,0 +1,100 @@
+import { AT, type LaunchProgram, type Slot, type StepOptions } from '@iso/sys';
+import { FSCONFIG, FSOPEN_CLOEXEC, MNT, MOUNT_ATTR, MOVE_MOUNT, MS, mountAttr, OPEN_TREE } from './raw/flags.js';
+import type { MountFlags } from './spec.js';
+
+/**
+ * Attribute bits of flags.
+ *
+ * @param flags - by name
+ * @returns MOUNT_ATTR bits
+ */
+export function attributes(flags: MountFlags): number {
+  return (
+    (flags.readonly ? MOUNT_ATTR.RDONLY : 0) |
+    (flags.nosuid ? MOUNT_ATTR.NOSUID : 0) |
+    (flags.nodev ? MOUNT_ATTR.NODEV : 0) |
+    (flags.noexec ? MOUNT_ATTR.NOEXEC : 0)
+  );
+}
+
+/**
+ * A new file system, detached: fsopen(2), fsconfig(2), fsmount(2). A refusal carries the kernel's own words.
+ *
+ * @param program - the launch
+ * @param type - the file system
+ * @param options - its parameters; `attr` MOUNT_ATTR bits; `optional` parameters may be refused with EINVAL
+ * @returns slot of the mount's descriptor
+ */
+export function newMount(
+  program: LaunchProgram,
+  type: string,
+  options: { parameters?: Record<string, string>; optional?: Record<string, string>; attr?: number; hint?: string } = {},
+): Slot {
+  const hint: StepOptions = options.hint ? { hint: options.hint } : {};
+  const context = program.step('mount', 'fsopen', [type, FSOPEN_CLOEXEC], hint);
+  for (const [key, value] of Object.entries(options.parameters ?? {})) {
+    program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { context });
+  }
+  for (const [key, value] of Object.entries(options.optional ?? {})) {
+    program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { ignore: ['EINVAL'] });
+  }
+  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], { context, ...hint });
+  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], hint);
+}
+
+/**
+ * A clone of the mounts at a path or descriptor of the child, private, with attributes. Of a shared mount the clone would
+ * be shared too, and what is mounted on it would appear on the host.
+ *
+ * @param program - the launch
+ * @param from - a path of the host, or a slot
+ * @param options - attributes, and whether the mounts below come with it
+ * @returns slot of the detached mount's descriptor
+ */
+export function cloneMount(
+  program: LaunchProgram,
+  from: string | Slot | { at: Slot; name: string },
+  options: { recursive?: boolean; attr?: number; propagation?: number; usernsFd?: number } = {},
+): Slot {
+  const deep = options.recursive ? AT.RECURSIVE : 0;
+  const flags = OPEN_TREE.CLONE | OPEN_TREE.CLOEXEC | deep;
+  const tree =
+    typeof from === 'string'
+      ? program.step('mount', 'open_tree', [AT.FDCWD, from, flags])
+      : 'at' in from
+        ? program.step('mount', 'open_tree', [from.at, from.name, flags])
+        : program.step('mount', 'open_tree', [from, '', flags | AT.EMPTY_PATH]);
+  const set = (options.attr ?? 0) | (options.usernsFd === undefined ? 0 : MOUNT_ATTR.IDMAP);
+  const attr = mountAttr({
+    set,
+    propagation: options.propagation ?? MS.PRIVATE,
+    ...(options.usernsFd === undefined ? {} : { usernsFd: options.usernsFd }),
+  });
+  program.step('mount', 'mount_setattr', [tree, '', AT.EMPTY_PATH | deep, attr, attr.length], {
+    text: `mount_setattr(tree, {set: 0x${set.toString(16)}, propagation: 0x${(options.propagation ?? MS.PRIVATE).toString(16)}}${deep ? ', AT_RECURSIVE' : ''})`,
+    ...(options.usernsFd === undefined ? {} : { hint: 'the file system may not support id-mapped mounts' }),
+  });
+  return tree;
+}
+
+/**
+ * Attaches a detached mount on a descriptor: no path, no symbolic link.
+ *
+ * @param program - the launch
+ * @param mount - slot of the mount
+ * @param target - slot of the target
+ */
+export function attach(program: LaunchProgram, mount: Slot, target: Slot): void {
+  program.step('mount', 'move_mount', [mount, '', target, '', MOVE_MOUNT.F_EMPTY_PATH | MOVE_MOUNT.T_EMPTY_PATH]);
+}
+
+/**
+ * Detaches the mount whose root a descriptor is, where nothing lies on top of it. The working directory is left in it.
+ *
+ * @param program - the launch
+ * @param mount - slot of a descriptor of its root
+ */
+export function detach(program: LaunchProgram, mount: Slot): void {
+  program.step('mount', 'fchdir', [mount]);
+  program.step('mount', 'umount2', ['.', MNT.DETACH]);
+}
