@@ -30,7 +30,21 @@ else {
   const number = (value) => (value === null ? '-' : value < 10 ? value.toFixed(3) : value.toFixed(1));
   const table = [
     ['row', 'ours', 'peer', 'unit', 'ratio', 'target', 'peer is'],
-    ...results.map((row) => [row.name, number(row.ours), number(row.peer), row.unit, number(row.ratio), String(row.target), row.peerName]),
+    ...results.map((row) => [
+      row.name,
+      number(row.ours),
+      number(row.peer),
+      row.unit,
+      number(row.ratio),
+      String(row.target),
+      row.peerName,
+    ]),
   ];
-  for (const line of table) console.log(line.map((cell, i) => cell.padEnd([20, 10, 10, 8, 8, 8, 0][i])).join('  ').trimEnd());
+  for (const line of table)
+    console.log(
+      line
+        .map((cell, i) => cell.padEnd([20, 10, 10, 8, 8, 8, 0][i]))
+        .join('  ')
+        .trimEnd(),
+    );
 }

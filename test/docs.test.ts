@@ -8,7 +8,9 @@ const home = join(import.meta.dirname, '..');
 const scratch = join(home, 'node_modules/.cache/iso-docs');
 const documents = [
   'README.md',
-  ...folder('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`),
+  ...folder('docs')
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
   ...['packages', 'examples'].flatMap((top) => folder(top).map((name) => `${top}/${name}/README.md`)),
 ].filter((path) => existsSync(join(home, path)));
 
@@ -20,7 +22,11 @@ for (const path of documents) {
     for (const [i, block] of blocks.entries()) {
       const line = text.slice(0, block.index).split('\n').length;
       const fence = (block[1] ?? '').trim();
-      const skip = fence.startsWith('no-run') ? fence : fence.includes('root') && process.getuid?.() !== 0 ? 'needs root' : '';
+      const skip = fence.startsWith('no-run')
+        ? fence
+        : fence.includes('root') && process.getuid?.() !== 0
+          ? 'needs root'
+          : '';
       it.skipIf(skip)(`line ${line}${skip ? ` [${skip}]` : ''}`, () => {
         mkdirSync(scratch, { recursive: true });
         const file = join(scratch, `${path.replaceAll('/', '-')}-${i}.mts`);

@@ -5,8 +5,14 @@ import { readFileSync } from 'node:fs';
 const { workspaces } = JSON.parse(readFileSync('package.json', 'utf8'));
 let failed = 0;
 for (const folder of workspaces.filter((name) => name.startsWith('packages/'))) {
-  for (const [tool, ...args] of [['publint', '--strict'], ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet']]) {
-    const { status, stdout, stderr } = spawnSync(`../../node_modules/.bin/${tool}`, args, { cwd: folder, encoding: 'utf8' });
+  for (const [tool, ...args] of [
+    ['publint', '--strict'],
+    ['attw', '--pack', '.', '--profile', 'esm-only', '--quiet'],
+  ]) {
+    const { status, stdout, stderr } = spawnSync(`../../node_modules/.bin/${tool}`, args, {
+      cwd: folder,
+      encoding: 'utf8',
+    });
     if (status === 0) continue;
     failed += 1;
     console.error(`${folder}: ${tool}\n${stdout}${stderr}`);

@@ -21,13 +21,31 @@ function skip(name, why) {
 }
 
 /** Debian packages that the tests' judges come from. */
-const judges = { strace: 'strace', findmnt: 'util-linux', lsns: 'util-linux', setpriv: 'util-linux', ip: 'iproute2', gcc: 'gcc', 'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu' };
+const judges = {
+  strace: 'strace',
+  findmnt: 'util-linux',
+  lsns: 'util-linux',
+  setpriv: 'util-linux',
+  ip: 'iproute2',
+  gcc: 'gcc',
+  'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu',
+};
 const has = (tool) => spawnSync('sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' }).status === 0;
-const missing = [...new Set(Object.entries(judges).filter(([tool]) => !has(tool)).map(([, name]) => name))];
+const missing = [
+  ...new Set(
+    Object.entries(judges)
+      .filter(([tool]) => !has(tool))
+      .map(([, name]) => name),
+  ),
+];
 if (missing.length) {
   if (isRoot && has('apt-get')) {
     console.log(`installing ${missing.join(' ')}`);
-    spawnSync('sh', ['-c', `apt-get update -qq && apt-get install -y -qq --no-install-recommends ${missing.join(' ')} >/dev/null`], { stdio: 'inherit' });
+    spawnSync(
+      'sh',
+      ['-c', `apt-get update -qq && apt-get install -y -qq --no-install-recommends ${missing.join(' ')} >/dev/null`],
+      { stdio: 'inherit' },
+    );
   } else console.log(`not installed, their tests are skipped: ${missing.join(' ')}`);
 }
 
@@ -40,14 +58,18 @@ stage('kernel tests on this machine', process.execPath, [...vitest, '--project',
 if (!isRoot) skip('kernel tests as a plain user', 'this already is one');
 else if (!has('setpriv')) skip('kernel tests as a plain user', 'setpriv is missing');
 else plainUser();
-if (existsSync('test/docs.test.ts')) stage('examples of the documents', process.execPath, [...vitest, '--project', 'docs']);
-if (existsSync('test/vm/vm.js')) stage('kernel tests in a virtual machine, cgroup v2', process.execPath, ['test/vm/run.js']);
+if (existsSync('test/docs.test.ts'))
+  stage('examples of the documents', process.execPath, [...vitest, '--project', 'docs']);
+if (existsSync('test/vm/vm.js'))
+  stage('kernel tests in a virtual machine, cgroup v2', process.execPath, ['test/vm/run.js']);
 stage('package shape', process.execPath, ['test/lint-packages.js']);
 stage('reference documents', process.execPath, ['node_modules/typedoc/bin/typedoc', '--logLevel', 'Warn']);
 
 console.log('\n== summary');
 for (const { name, ok, skipped, seconds } of results) {
-  console.log(`${skipped ? `skipped (${skipped})` : ok ? 'passed' : 'FAILED'}  ${name}${seconds ? `  ${seconds.toFixed(0)} s` : ''}`);
+  console.log(
+    `${skipped ? `skipped (${skipped})` : ok ? 'passed' : 'FAILED'}  ${name}${seconds ? `  ${seconds.toFixed(0)} s` : ''}`,
+  );
 }
 const failed = results.filter((result) => result.ok === false).length;
 console.log(`${results.filter((result) => result.ok).length} passed, ${failed} failed`);
@@ -65,8 +87,23 @@ function plainUser() {
     spawnSync('tar', ['xf', 'tree.tar'], { cwd: copy });
     spawnSync('cp', ['-a', 'node_modules', copy]);
     spawnSync('chown', ['-R', '65534:65534', copy]);
-    stage('kernel tests as a plain user', 'setpriv', ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--inh-caps=-all',
-      process.execPath, ...vitest, '--project', 'kernel'], { cwd: copy, env: { ...process.env, HOME: copy } });
+    stage(
+      'kernel tests as a plain user',
+      'setpriv',
+      [
+        '--reuid',
+        '65534',
+        '--regid',
+        '65534',
+        '--clear-groups',
+        '--inh-caps=-all',
+        process.execPath,
+        ...vitest,
+        '--project',
+        'kernel',
+      ],
+      { cwd: copy, env: { ...process.env, HOME: copy } },
+    );
   } finally {
     spawnSync('rm', ['-rf', copy]);
   }

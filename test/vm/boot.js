@@ -1,15 +1,15 @@
 // One run of the VM, from power-on to the exit of its command.
 
-import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { prepareHost, Unavailable, which } from './host.js'
-import { initramfs, quote } from './initramfs.js'
-import { kernel as unpackedKernel } from './kernel.js'
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { prepareHost, Unavailable, which } from './host.js';
+import { initramfs, quote } from './initramfs.js';
+import { kernel as unpackedKernel } from './kernel.js';
 
-const repository = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
+const repository = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
 /**
  * Runs a command as root in a VM that sees the host's files at the same paths. What it writes is thrown away, except
@@ -27,34 +27,34 @@ const repository = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$
  * @throws {Unavailable} when the VM cannot run on this machine
  */
 export async function runInVm({ kernel: name, command, timeoutMs = 600_000, results, ...listeners }) {
-  prepareHost()
-  const kernel = unpackedKernel(name, join(repository, '.cache/vm'))
-  const shared = results === undefined ? undefined : resolve(results)
-  if (shared !== undefined) mkdirSync(shared, { recursive: true })
-  const folder = mkdtempSync(join(tmpdir(), 'iso-vm-'))
+  prepareHost();
+  const kernel = unpackedKernel(name, join(repository, '.cache/vm'));
+  const shared = results === undefined ? undefined : resolve(results);
+  if (shared !== undefined) mkdirSync(shared, { recursive: true });
+  const folder = mkdtempSync(join(tmpdir(), 'iso-vm-'));
   try {
-    const initrd = join(folder, 'initramfs')
-    const settings = { RESULTS: shared ?? '' }
-    writeFileSync(initrd, initramfs(kernel, settings, commandScript(name, command)))
-    return await powerOn(qemuArguments(kernel, initrd, shared), timeoutMs, listeners)
+    const initrd = join(folder, 'initramfs');
+    const settings = { RESULTS: shared ?? '' };
+    writeFileSync(initrd, initramfs(kernel, settings, commandScript(name, command)));
+    return await powerOn(qemuArguments(kernel, initrd, shared), timeoutMs, listeners);
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
 function commandScript(name, command) {
-  const path = process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-  const variables = { PATH: path, HOME: '/root', USER: 'root', LANG: 'C.UTF-8', TERM: 'dumb', ISO_VM: name }
-  const environment = Object.entries(variables).map(([variable, value]) => quote(`${variable}=${value}`))
-  return `cd ${quote(repository)} || exit 127\nexec env -i ${environment.join(' ')} ${command.map(quote).join(' ')}\n`
+  const path = process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+  const variables = { PATH: path, HOME: '/root', USER: 'root', LANG: 'C.UTF-8', TERM: 'dumb', ISO_VM: name };
+  const environment = Object.entries(variables).map(([variable, value]) => quote(`${variable}=${value}`));
+  return `cd ${quote(repository)} || exit 127\nexec env -i ${environment.join(' ')} ${command.map(quote).join(' ')}\n`;
 }
 
 function qemuArguments({ image, tree }, initrd, results) {
   const shares = [
     ['host', '/', 'on'],
     ['kernel', tree, 'on'],
-  ]
-  if (results !== undefined) shares.push(['results', results, 'off'])
+  ];
+  if (results !== undefined) shares.push(['results', results, 'off']);
   const options = [
     ['accel', 'tcg,thread=multi'],
     ['cpu', 'max'],
@@ -80,58 +80,58 @@ function qemuArguments({ image, tree }, initrd, results) {
       ],
       ['device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
     ]),
-  ]
-  return options.flatMap(([option, ...values]) => [`-${option}`, ...values])
+  ];
+  return options.flatMap(([option, ...values]) => [`-${option}`, ...values]);
 }
 
 function powerOn(args, timeoutMs, { onStdout, onStderr, onConsole, onReady }) {
   return new Promise((fulfil, reject) => {
-    const start = performance.now()
-    const seconds = () => (performance.now() - start) / 1000
+    const start = performance.now();
+    const seconds = () => (performance.now() - start) / 1000;
     // The VM must not outlive its caller, however that ends.
-    const program = ['--pdeathsig', 'KILL', which('qemu-system-x86_64')]
-    const machine = spawn('setpriv', [...program, ...args], { stdio: ['ignore', ...Array(5).fill('pipe')] })
-    const [, serial, errors, stdout, stderr, status] = machine.stdio
-    const report = { release: undefined, bootSeconds: undefined, exitCode: undefined }
-    let console = ''
-    let timedOut = false
+    const program = ['--pdeathsig', 'KILL', which('qemu-system-x86_64')];
+    const machine = spawn('setpriv', [...program, ...args], { stdio: ['ignore', ...Array(5).fill('pipe')] });
+    const [, serial, errors, stdout, stderr, status] = machine.stdio;
+    const report = { release: undefined, bootSeconds: undefined, exitCode: undefined };
+    let console = '';
+    let timedOut = false;
     const timer = setTimeout(() => {
-      timedOut = true
-      machine.kill('SIGKILL')
-    }, timeoutMs)
+      timedOut = true;
+      machine.kill('SIGKILL');
+    }, timeoutMs);
 
     for (const stream of [serial, errors]) {
       stream.on('data', (chunk) => {
-        onConsole?.(chunk)
-        console = (console + chunk).slice(-8192)
-      })
+        onConsole?.(chunk);
+        console = (console + chunk).slice(-8192);
+      });
     }
-    stdout.on('data', (chunk) => onStdout?.(chunk))
-    stderr.on('data', (chunk) => onStderr?.(chunk))
-    let statusText = ''
+    stdout.on('data', (chunk) => onStdout?.(chunk));
+    stderr.on('data', (chunk) => onStderr?.(chunk));
+    let statusText = '';
     status.on('data', (chunk) => {
-      statusText += chunk
-      const ready = /^ready (\S+)\n/.exec(statusText)
+      statusText += chunk;
+      const ready = /^ready (\S+)\n/.exec(statusText);
       if (ready && report.release === undefined) {
-        report.release = ready[1]
-        report.bootSeconds = seconds()
-        onReady?.({ release: report.release, bootSeconds: report.bootSeconds })
+        report.release = ready[1];
+        report.bootSeconds = seconds();
+        onReady?.({ release: report.release, bootSeconds: report.bootSeconds });
       }
-      const exit = /^exit (\d+)\n/m.exec(statusText)
-      if (exit) report.exitCode = Number(exit[1])
-    })
+      const exit = /^exit (\d+)\n/m.exec(statusText);
+      if (exit) report.exitCode = Number(exit[1]);
+    });
 
     machine.on('error', (error) => {
-      clearTimeout(timer)
-      reject(new Unavailable(`setpriv: ${error.message}`, { cause: error }))
-    })
+      clearTimeout(timer);
+      reject(new Unavailable(`setpriv: ${error.message}`, { cause: error }));
+    });
     machine.on('close', (code, signal) => {
-      clearTimeout(timer)
-      if (report.exitCode !== undefined) return fulfil({ ...report, seconds: seconds() })
-      const why = timedOut ? `was stopped after ${timeoutMs} ms` : `ended (${signal ?? code}) before its command did`
-      const error = new Error(`the VM ${why}; the end of its console:\n${console}`)
-      error.code = timedOut ? 'VM_TIMEOUT' : 'VM_CRASHED'
-      reject(error)
-    })
-  })
+      clearTimeout(timer);
+      if (report.exitCode !== undefined) return fulfil({ ...report, seconds: seconds() });
+      const why = timedOut ? `was stopped after ${timeoutMs} ms` : `ended (${signal ?? code}) before its command did`;
+      const error = new Error(`the VM ${why}; the end of its console:\n${console}`);
+      error.code = timedOut ? 'VM_TIMEOUT' : 'VM_CRASHED';
+      reject(error);
+    });
+  });
 }

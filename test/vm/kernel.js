@@ -1,18 +1,18 @@
 // Debian kernels, unpacked beside the repository without being installed.
 
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { run, Unavailable } from './host.js'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run, Unavailable } from './host.js';
 
-const mirror = 'http://deb.debian.org/debian'
-const security = 'http://deb.debian.org/debian-security'
+const mirror = 'http://deb.debian.org/debian';
+const security = 'http://deb.debian.org/debian-security';
 
 /** The kernels on offer: the `sources.list` lines each one comes from. */
 export const kernels = {
   bookworm: [`${mirror} bookworm main`, `${mirror} bookworm-updates main`, `${security} bookworm-security main`],
   backports: [`${mirror} bookworm-backports main`],
   sid: [`${mirror} sid main`],
-}
+};
 
 /**
  * Unpacks a kernel once and answers from the cache afterwards.
@@ -21,76 +21,76 @@ export const kernels = {
  */
 export function kernel(name, cache) {
   if (!Object.hasOwn(kernels, name)) {
-    throw new TypeError(`no kernel is called '${name}'; there are ${Object.keys(kernels).join(', ')}`)
+    throw new TypeError(`no kernel is called '${name}'; there are ${Object.keys(kernels).join(', ')}`);
   }
-  const tree = join(cache, name)
-  if (!existsSync(tree)) download(name, cache, tree)
-  const [release] = readdirSync(join(tree, 'usr/lib/modules'))
-  return { release, image: join(tree, 'boot', `vmlinuz-${release}`), tree }
+  const tree = join(cache, name);
+  if (!existsSync(tree)) download(name, cache, tree);
+  const [release] = readdirSync(join(tree, 'usr/lib/modules'));
+  return { release, image: join(tree, 'boot', `vmlinuz-${release}`), tree };
 }
 
 function download(name, cache, tree) {
-  mkdirSync(cache, { recursive: true })
-  writeFileSync(join(cache, '.gitignore'), '*\n')
-  const work = mkdtempSync(join(cache, `${name}-`))
+  mkdirSync(cache, { recursive: true });
+  writeFileSync(join(cache, '.gitignore'), '*\n');
+  const work = mkdtempSync(join(cache, `${name}-`));
   try {
-    const apt = privateApt(join(work, 'apt'), kernels[name])
-    apt('apt-get', 'update')
-    apt('apt-get', 'download', ...kernelPackages(apt))
-    const unpacked = join(work, 'tree')
-    const debs = join(work, 'apt/debs')
-    for (const deb of readdirSync(debs)) run('dpkg-deb', ['--extract', join(debs, deb), unpacked])
+    const apt = privateApt(join(work, 'apt'), kernels[name]);
+    apt('apt-get', 'update');
+    apt('apt-get', 'download', ...kernelPackages(apt));
+    const unpacked = join(work, 'tree');
+    const debs = join(work, 'apt/debs');
+    for (const deb of readdirSync(debs)) run('dpkg-deb', ['--extract', join(debs, deb), unpacked]);
     if (existsSync(join(unpacked, 'lib'))) {
-      mkdirSync(join(unpacked, 'usr'), { recursive: true })
-      renameSync(join(unpacked, 'lib/modules'), join(unpacked, 'usr/lib-modules'))
-      rmSync(join(unpacked, 'lib'), { recursive: true })
-      mkdirSync(join(unpacked, 'usr/lib'), { recursive: true })
-      renameSync(join(unpacked, 'usr/lib-modules'), join(unpacked, 'usr/lib/modules'))
+      mkdirSync(join(unpacked, 'usr'), { recursive: true });
+      renameSync(join(unpacked, 'lib/modules'), join(unpacked, 'usr/lib-modules'));
+      rmSync(join(unpacked, 'lib'), { recursive: true });
+      mkdirSync(join(unpacked, 'usr/lib'), { recursive: true });
+      renameSync(join(unpacked, 'usr/lib-modules'), join(unpacked, 'usr/lib/modules'));
     }
-    rmSync(join(unpacked, 'usr/share'), { recursive: true, force: true })
-    const [release] = readdirSync(join(unpacked, 'usr/lib/modules'))
-    run('depmod', ['-b', join(unpacked, 'usr'), release])
-    publish(unpacked, tree)
+    rmSync(join(unpacked, 'usr/share'), { recursive: true, force: true });
+    const [release] = readdirSync(join(unpacked, 'usr/lib/modules'));
+    run('depmod', ['-b', join(unpacked, 'usr'), release]);
+    publish(unpacked, tree);
   } finally {
-    rmSync(work, { recursive: true, force: true })
+    rmSync(work, { recursive: true, force: true });
   }
 }
 
 /** Another run may have unpacked the same kernel meanwhile; its copy is as good. */
 function publish(unpacked, tree) {
   try {
-    renameSync(unpacked, tree)
+    renameSync(unpacked, tree);
   } catch (error) {
-    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
   }
 }
 
 /** The metapackage leads to the image, and in newer Debian from there to separate binary and modules packages. */
 function kernelPackages(apt) {
-  const found = new Set()
-  const queue = ['linux-image-amd64']
+  const found = new Set();
+  const queue = ['linux-image-amd64'];
   for (const name of queue) {
     for (const [, dependency] of apt('apt-cache', 'depends', name).matchAll(/^ +\|?Depends: (\S+)$/gm)) {
-      if (!/^linux-(image|binary|modules)-\d/.test(dependency) || found.has(dependency)) continue
-      found.add(dependency)
-      queue.push(dependency)
+      if (!/^linux-(image|binary|modules)-\d/.test(dependency) || found.has(dependency)) continue;
+      found.add(dependency);
+      queue.push(dependency);
     }
   }
-  if (found.size === 0) throw new Unavailable('apt knows no kernel behind linux-image-amd64')
-  return found
+  if (found.size === 0) throw new Unavailable('apt knows no kernel behind linux-image-amd64');
+  return found;
 }
 
 /** Runs apt with its own sources and state, reading from the machine only its settings for proxies and the like. */
 function privateApt(folder, sources) {
-  const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
-  if (!existsSync(keyring)) throw new Unavailable(`${keyring} is missing, so Debian's packages cannot be verified`)
-  const debs = join(folder, 'debs')
-  for (const path of ['lists/partial', 'archives/partial', 'debs']) mkdirSync(join(folder, path), { recursive: true })
-  writeFileSync(join(folder, 'status'), '')
+  const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  if (!existsSync(keyring)) throw new Unavailable(`${keyring} is missing, so Debian's packages cannot be verified`);
+  const debs = join(folder, 'debs');
+  for (const path of ['lists/partial', 'archives/partial', 'debs']) mkdirSync(join(folder, path), { recursive: true });
+  writeFileSync(join(folder, 'status'), '');
   writeFileSync(
     join(folder, 'sources.list'),
     sources.map((source) => `deb [arch=amd64 signed-by=${keyring}] ${source}\n`).join(''),
-  )
+  );
   writeFileSync(
     join(folder, 'apt.conf'),
     `#clear APT::Update::Pre-Invoke;
@@ -113,6 +113,6 @@ Dir::Etc::sourcelist "${join(folder, 'sources.list')}";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 `,
-  )
-  return (program, ...args) => run(program, ['-qq', '-c', join(folder, 'apt.conf'), ...args], { cwd: debs })
+  );
+  return (program, ...args) => run(program, ['-qq', '-c', join(folder, 'apt.conf'), ...args], { cwd: debs });
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { Command, CommanderError, Option } from 'commander';
 import type { TerminalSize } from '@iso/process';
+import { Command, CommanderError, Option } from 'commander';
 import { type Container, type ContainerOptions, explainContainer, run } from './container.js';
 import { exitCode, failureCode } from './exitcode.js';
 import { parseBytes, parseNumber, parseTmpfs, parseVolume } from './options.js';
@@ -26,7 +26,10 @@ interface RunFlags {
 
 const collect = (value: string, all: string[]) => [...all, value];
 
-const iso = new Command('iso').description('Containers from Node, without a daemon').enablePositionalOptions().exitOverride();
+const iso = new Command('iso')
+  .description('Containers from Node, without a daemon')
+  .enablePositionalOptions()
+  .exitOverride();
 iso
   .command('run')
   .description('run a command in a new container')

@@ -1,10 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import { Cgroup } from '@iso/cgroups';
-import { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths, type MountSpec, rootfs } from '@iso/mounts';
+import {
+  defaultMaskedPaths,
+  defaultMounts,
+  defaultReadonlyPaths,
+  type MountSource,
+  type MountSpec,
+  mountTable,
+  rootfs,
+} from '@iso/mounts';
 import { namespaces } from '@iso/namespaces';
 import { type Child, type Exit, explain, type Stdio, spawn, type TerminalSize } from '@iso/process';
 import { type Part, syscall } from '@iso/sys';
-import { overlay } from '@iso/unionfs';
+import { overlay, patchwork } from '@iso/unionfs';
 import { environment, UsageError, type Volume } from './options.js';
 import { findUser } from './user.js';
 
@@ -127,10 +135,13 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
   const [file = '/bin/sh', ...args] = options.command ?? [];
   const rootless = process.getuid?.() !== 0;
   const ownUser = rootless || options.userns === 'private';
-  if (rootless && options.userns === 'host') throw new UsageError('--userns host needs root: a plain user needs a user namespace');
+  if (rootless && options.userns === 'host')
+    throw new UsageError('--userns host needs root: a plain user needs a user namespace');
   const user = options.user === undefined ? { uid: 0, gid: 0, home: '/root' } : findUser(options.root, options.user);
   if (rootless && (user.uid !== 0 || user.gid !== 0)) {
-    throw new UsageError('without root only user 0 is mapped: a range of ids needs newuidmap and an entry in /etc/subuid');
+    throw new UsageError(
+      'without root only user 0 is mapped: a range of ids needs newuidmap and an entry in /etc/subuid',
+    );
   }
   const hostname = options.hostname ?? name;
   const network = options.network ?? 'none';
@@ -145,7 +156,7 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
       ...(network === 'none' ? { net: 'new' as const } : {}),
     }),
     rootfs({
-      root: overlay({ lower: [options.root], upper: 'tmpfs', userxattr: ownUser }),
+      root: layers(options.root, ownUser),
       readonly: options.readonly ?? false,
       mounts: mounts(hostname, options, network),
       maskedPaths: defaultMaskedPaths,
@@ -161,6 +172,8 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
     cwd: options.cwd ?? '/',
     stdio: options.stdio ?? ('pipe' as const),
     session: true,
+    // Node's death is the container's: no supervisor outlives it.
+    parentDeathSignal: 'SIGKILL' as const,
     umask: 0o022,
     rlimits: { nofile: { soft: 1024, hard: Math.min(1048576, hardNofile()) } },
     // Without a map for groups a plain user keeps those that it has.
@@ -168,6 +181,13 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
     ...(options.terminal ? { terminal: options.terminal } : {}),
     ...(options.signal ? { signal: options.signal } : {}),
   };
+}
+
+/** In a user namespace a directory with mounts below it is no lower layer for the kernel: its entries are. */
+function layers(root: string, ownUser: boolean): MountSource {
+  const below = root === '/' ? '/' : `${root.replace(/\/+$/, '')}/`;
+  const covered = ownUser && mountTable().some((mount) => mount.target !== '/' && mount.target.startsWith(below));
+  return covered ? patchwork({ lower: root }) : overlay({ lower: [root], upper: 'tmpfs', userxattr: ownUser });
 }
 
 /** Every id as it is: the namespace takes the capabilities away from the host, not the names of files' owners. */
@@ -182,7 +202,12 @@ function mounts(hostname: string, options: ContainerOptions, network: string): M
     ...defaultMounts({ network: network === 'none' }),
     ...(options.tmpfs ?? []).map(({ target, size }) => ({ type: 'tmpfs' as const, target, ...(size ? { size } : {}) })),
     { type: 'file', target: '/etc/hostname', content: text(`${hostname}\n`), mode: 0o644 },
-    { type: 'file', target: '/etc/hosts', content: text(`127.0.0.1 localhost ${hostname}\n::1 localhost\n`), mode: 0o644 },
+    {
+      type: 'file',
+      target: '/etc/hosts',
+      content: text(`127.0.0.1 localhost ${hostname}\n::1 localhost\n`),
+      mode: 0o644,
+    },
     ...(options.volumes ?? []).map(({ source, target, readonly }) => {
       return { type: 'bind' as const, source, target, readonly, recursive: true };
     }),
@@ -204,7 +229,9 @@ async function createCgroup(name: string, { memory, cpus, pidsLimit }: Container
 function containerName(name: string | undefined): string {
   if (name === undefined) return randomBytes(6).toString('hex');
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/.test(name)) {
-    throw new UsageError(`not a name: ${JSON.stringify(name)}, it is [a-zA-Z0-9][a-zA-Z0-9_.-], 63 characters at the most`);
+    throw new UsageError(
+      `not a name: ${JSON.stringify(name)}, it is [a-zA-Z0-9][a-zA-Z0-9_.-], 63 characters at the most`,
+    );
   }
   return name;
 }

@@ -62,7 +62,9 @@ const inside = Object.fromEntries(
     .split('\n')
     .map((line) => line.split(/=(.*)/s) as [string, string]),
 );
-const rootMount = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').find((line) => line.split(' ')[4] === '/');
+const rootMount = readFileSync('/proc/self/mountinfo', 'utf8')
+  .split('\n')
+  .find((line) => line.split(' ')[4] === '/');
 const host: Record<string, string> = {
   pid: String(process.pid),
   'host name': hostname(),
@@ -76,11 +78,17 @@ const host: Record<string, string> = {
 rmSync(marker, { recursive: true, force: true });
 
 const row = (...cells: string[]) => console.log(cells.map((cell, i) => cell.padEnd(i === 0 ? 20 : 30)).join(''));
-console.log(`\niso: a container on this machine's own root, as ${process.getuid?.() === 0 ? 'root' : 'a plain user'}\n`);
+console.log(
+  `\niso: a container on this machine's own root, as ${process.getuid?.() === 0 ? 'root' : 'a plain user'}\n`,
+);
 row('', 'host', 'inside');
 for (const name of Object.keys(host)) row(name, host[name] ?? '', inside[name]?.trim() ?? '-');
 row('memory limit 32 MB', '', await memoryBites());
 const { plain, container } = await times();
-row('start to exit', `${plain.toFixed(2)} ms, plain spawnSync`, `${container.toFixed(2)} ms, container (x${(container / plain).toFixed(2)})`);
+row(
+  'start to exit',
+  `${plain.toFixed(2)} ms, plain spawnSync`,
+  `${container.toFixed(2)} ms, container (x${(container / plain).toFixed(2)})`,
+);
 console.log();
-if (host['a write'] === 'it leaked!' || inside['pid'] !== '1') process.exitCode = 1;
+if (host['a write'] === 'it leaked!' || inside.pid !== '1') process.exitCode = 1;

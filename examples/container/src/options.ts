@@ -91,7 +91,7 @@ export function environment(
   defaults: { hostname: string; home: string; tty: boolean },
 ): Record<string, string> {
   const env: Record<string, string> = { PATH, HOSTNAME: defaults.hostname, HOME: defaults.home };
-  if (defaults.tty) env['TERM'] = 'xterm';
+  if (defaults.tty) env.TERM = 'xterm';
   for (const item of given) {
     const at = item.indexOf('=');
     const name = at < 0 ? item : item.slice(0, at);

@@ -25,14 +25,17 @@ export function findUser(root: string, text: string): User {
   if (name === '' || group === '' || rest.length) throw new UsageError(`not a user: ${JSON.stringify(text)}`);
   const passwd = rows(root, 'etc/passwd');
   const id = parseId(name);
-  const row = passwd.find((fields) => fields[0] === name) ?? passwd.find((fields) => id !== undefined && Number(fields[2]) === id);
+  const row =
+    passwd.find((fields) => fields[0] === name) ??
+    passwd.find((fields) => id !== undefined && Number(fields[2]) === id);
   if (!row && id === undefined) throw new UsageError(`unable to find user ${name}: no matching entries in passwd file`);
   const uid = row ? requireId(row[2]) : (id as number);
   let gid = row ? requireId(row[3]) : 0;
   if (group !== undefined) {
     const found = rows(root, 'etc/group').find((fields) => fields[0] === group);
     const number = parseId(group);
-    if (!found && number === undefined) throw new UsageError(`unable to find group ${group}: no matching entries in group file`);
+    if (!found && number === undefined)
+      throw new UsageError(`unable to find group ${group}: no matching entries in group file`);
     gid = found ? requireId(found[2]) : (number as number);
   }
   return { uid, gid, home: row?.[5]?.startsWith('/') ? row[5] : '/' };
@@ -47,7 +50,8 @@ function parseId(text: string): number | undefined {
 
 function requireId(text: string | undefined): number {
   const id = parseId(text ?? '');
-  if (id === undefined) throw new UsageError(`the root's passwd or group file has no id where one belongs: ${JSON.stringify(text)}`);
+  if (id === undefined)
+    throw new UsageError(`the root's passwd or group file has no id where one belongs: ${JSON.stringify(text)}`);
   return id;
 }
 

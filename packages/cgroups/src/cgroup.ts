@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attempt, Fd, invalid, KernelError, type LaunchProgram, type Part } from '@iso/sys';
 import { CgroupDirectory } from './directory.js';
@@ -133,7 +133,10 @@ export class Cgroup implements AsyncDisposable, Part {
   /** Pids in it, as the caller sees them. */
   get pids(): number[] {
     const directory = this.#v1.get('pids') ?? this.#v2 ?? [...this.#v1.values()][0];
-    return (directory?.read('cgroup.procs') ?? '').split('\n').filter((line) => line !== '').map(Number);
+    return (directory?.read('cgroup.procs') ?? '')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
   }
 
   /**
@@ -158,17 +161,23 @@ export class Cgroup implements AsyncDisposable, Part {
    * @returns figures of the controllers that are there
    */
   stats(): Stats {
-    const { memory, pids, cpu } = { memory: this.#v1.get('memory'), pids: this.#v1.get('pids'), cpu: this.#v1.get('cpuacct') };
+    const { memory, pids, cpu } = {
+      memory: this.#v1.get('memory'),
+      pids: this.#v1.get('pids'),
+      cpu: this.#v1.get('cpuacct'),
+    };
     return {
       memory: memory
         ? memoryStats(memory, 'memory.usage_in_bytes', 'memory.limit_in_bytes', 'memory.oom_control')
         : this.#v2 && memoryStats(this.#v2, 'memory.current', 'memory.max', 'memory.events'),
       pids: pidsStats(pids ?? this.#v2),
-      cpu: cpu ? usage(cpu.read('cpuacct.usage'), 1000) : usage(/^usage_usec (\d+)$/m.exec(this.#v2?.read('cpu.stat') ?? '')?.[1], 1),
+      cpu: cpu
+        ? usage(cpu.read('cpuacct.usage'), 1000)
+        : usage(/^usage_usec (\d+)$/m.exec(this.#v2?.read('cpu.stat') ?? '')?.[1], 1),
     };
   }
 
-  /** {@inheritDoc @iso/sys!Part.confine} The process is born in it. */
+  /** The process is born in it. */
   confine(program: LaunchProgram): void {
     for (const directory of new Set(this.#v1.values())) {
       const procs = directory.open('cgroup.procs');
@@ -265,7 +274,12 @@ export class Cgroup implements AsyncDisposable, Part {
 }
 
 /** On a unified machine the controllers that limits need are enabled from the root down. */
-function createUnified(layout: Layout, parent: string, limits: Limits, make: (root: string) => CgroupDirectory): CgroupDirectory {
+function createUnified(
+  layout: Layout,
+  parent: string,
+  limits: Limits,
+  make: (root: string) => CgroupDirectory,
+): CgroupDirectory {
   const root = layout.unified as string;
   if (layout.kind === 'unified') {
     const wanted = Object.keys(limits);
@@ -307,7 +321,9 @@ function ownerIsDead(name: string): boolean {
 
 function list(path: string): string[] {
   try {
-    return readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+    return readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name);
   } catch {
     return [];
   }
@@ -336,13 +352,19 @@ function memoryStats(directory: CgroupDirectory, current: string, max: string, e
   const limit = directory.read(max) ?? 'max';
   // v1 writes "no limit" as the largest page-aligned number.
   const maxBytes = limit === 'max' || Number(limit) > 2 ** 62 ? 'max' : Number(limit);
-  return { currentBytes: Number(used), maxBytes, oomKills: Number(/^oom_kill (\d+)$/m.exec(directory.read(events) ?? '')?.[1] ?? 0) };
+  return {
+    currentBytes: Number(used),
+    maxBytes,
+    oomKills: Number(/^oom_kill (\d+)$/m.exec(directory.read(events) ?? '')?.[1] ?? 0),
+  };
 }
 
 function pidsStats(directory: CgroupDirectory | undefined): Stats['pids'] {
   const current = directory?.read('pids.current');
   const max = directory?.read('pids.max');
-  return current === undefined ? undefined : { current: Number(current), max: max === undefined || max === 'max' ? 'max' : Number(max) };
+  return current === undefined
+    ? undefined
+    : { current: Number(current), max: max === undefined || max === 'max' ? 'max' : Number(max) };
 }
 
 function usage(text: string | undefined, divisor: number): Stats['cpu'] {

@@ -54,7 +54,8 @@ export class CgroupDirectory implements Disposable {
     try {
       syscall('write', fd, value, value.length);
     } catch (error) {
-      if (KernelError.is(error)) throw new KernelError(error.errno, { syscall: 'write', path, call, ...hintOf(error.errno) });
+      if (KernelError.is(error))
+        throw new KernelError(error.errno, { syscall: 'write', path, call, ...hintOf(error.errno) });
       throw error;
     } finally {
       fd.close();

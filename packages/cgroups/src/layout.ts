@@ -37,6 +37,7 @@ export function detect(options: { mountinfo?: string } = {}): Layout {
     }
   }
   const legacy = Object.keys(v1).length > 0;
-  if (!legacy && !unified) throw new UnsupportedError('cgroups', 'no cgroup file system is mounted in this mount namespace');
+  if (!legacy && !unified)
+    throw new UnsupportedError('cgroups', 'no cgroup file system is mounted in this mount namespace');
   return { kind: legacy ? (unified ? 'hybrid' : 'legacy') : 'unified', unified, v1 };
 }

@@ -43,7 +43,12 @@ export function plan(limits: Limits, version: 1 | 2): Write[] {
     if (version === 2) {
       writes.push({ controller: 'memory', file: 'memory.max', value: String(bytes) });
       // Without this the limit is a limit on memory that moves to swap.
-      writes.push({ controller: 'memory', file: 'memory.swap.max', value: bytes === 'max' ? 'max' : '0', optional: true });
+      writes.push({
+        controller: 'memory',
+        file: 'memory.swap.max',
+        value: bytes === 'max' ? 'max' : '0',
+        optional: true,
+      });
     } else {
       const value = bytes === 'max' ? '-1' : String(bytes);
       writes.push({ controller: 'memory', file: 'memory.limit_in_bytes', value });
@@ -52,7 +57,8 @@ export function plan(limits: Limits, version: 1 | 2): Write[] {
   }
   const pids = limits.pids?.max;
   if (pids !== undefined) {
-    if (pids !== 'max' && !(Number.isInteger(pids) && pids >= 0)) throw invalid(`pids.max must be a whole number, not ${String(pids)}`);
+    if (pids !== 'max' && !(Number.isInteger(pids) && pids >= 0))
+      throw invalid(`pids.max must be a whole number, not ${String(pids)}`);
     writes.push({ controller: 'pids', file: 'pids.max', value: String(pids) });
   }
   const cpu = limits.cpu?.max;

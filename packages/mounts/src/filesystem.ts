@@ -28,7 +28,12 @@ export function attributes(flags: MountFlags): number {
 export function newMount(
   program: LaunchProgram,
   type: string,
-  options: { parameters?: Record<string, string>; optional?: Record<string, string>; attr?: number; hint?: string } = {},
+  options: {
+    parameters?: Record<string, string>;
+    optional?: Record<string, string>;
+    attr?: number;
+    hint?: string;
+  } = {},
 ): Slot {
   const hint: StepOptions = options.hint ? { hint: options.hint } : {};
   const context = program.step('mount', 'fsopen', [type, FSOPEN_CLOEXEC], hint);

@@ -5,7 +5,28 @@
  */
 export { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths } from './defaults.js';
 export { attach, attributes, cloneMount, detach, newMount } from './filesystem.js';
-export { FSCONFIG, FSOPEN_CLOEXEC, MNT, MOUNT_ATTR, MOVE_MOUNT, MS, mountAttr, OPEN_TREE, openHow } from './raw/flags.js';
+export {
+  FSCONFIG,
+  FSOPEN_CLOEXEC,
+  MNT,
+  MOUNT_ATTR,
+  MOVE_MOUNT,
+  MS,
+  mountAttr,
+  OPEN_TREE,
+  openHow,
+} from './raw/flags.js';
 export { type RootfsOptions, rootfs } from './rootfs.js';
-export type { BindSpec, DevSpec, DirectorySpec, FileSpec, KernelSpec, MountFlags, MountSource, MountSpec, SymlinkSpec, TmpfsSpec } from './spec.js';
+export type {
+  BindSpec,
+  DevSpec,
+  DirectorySpec,
+  FileSpec,
+  KernelSpec,
+  MountFlags,
+  MountSource,
+  MountSpec,
+  SymlinkSpec,
+  TmpfsSpec,
+} from './spec.js';
 export { type Mount, mountTable, parseMountInfo } from './table.js';

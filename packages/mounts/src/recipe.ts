@@ -27,7 +27,7 @@ export function applySpec(program: LaunchProgram, shop: Workshop, spec: MountSpe
     case 'tmpfs': {
       const target = openTarget(program, root, spec.target, { kind: 'directory' });
       const parameters: Record<string, string> = { mode: (spec.mode ?? 0o1777).toString(8) };
-      if (spec.size !== undefined) parameters['size'] = String(spec.size);
+      if (spec.size !== undefined) parameters.size = String(spec.size);
       return attach(program, newMount(program, 'tmpfs', { parameters, attr: attributes(spec) }), target);
     }
     case 'dev':
@@ -62,7 +62,8 @@ function bind(program: LaunchProgram, root: Slot, spec: BindSpec): void {
 }
 
 function kernelMount(program: LaunchProgram, root: Slot, spec: KernelSpec): void {
-  const attr = attributes(spec) | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC | (spec.type === 'devpts' ? 0 : MOUNT_ATTR.NODEV);
+  const attr =
+    attributes(spec) | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC | (spec.type === 'devpts' ? 0 : MOUNT_ATTR.NODEV);
   const target = openTarget(program, root, spec.target, {
     kind: 'directory',
     literal: true,
@@ -82,21 +83,37 @@ function kernelMount(program: LaunchProgram, root: Slot, spec: KernelSpec): void
     return attach(program, mount, target);
   }
   if (spec.type === 'mqueue') return attach(program, newMount(program, 'mqueue', { attr }), target);
-  const hint = spec.type === 'sysfs' ? 'in a user namespace sysfs needs a network namespace of its own' : 'cgroup2 needs a cgroup namespace of its own';
+  const hint =
+    spec.type === 'sysfs'
+      ? 'in a user namespace sysfs needs a network namespace of its own'
+      : 'cgroup2 needs a cgroup namespace of its own';
   return attach(program, newMount(program, spec.type, { attr, hint }), target);
 }
 
 const nodes: readonly [name: string, major: number, minor: number][] = [
-  ['null', 1, 3], ['zero', 1, 5], ['full', 1, 7], ['random', 1, 8], ['urandom', 1, 9], ['tty', 5, 0],
+  ['null', 1, 3],
+  ['zero', 1, 5],
+  ['full', 1, 7],
+  ['random', 1, 8],
+  ['urandom', 1, 9],
+  ['tty', 5, 0],
 ];
 const links: readonly [name: string, path: string][] = [
-  ['fd', '/proc/self/fd'], ['stdin', '/proc/self/fd/0'], ['stdout', '/proc/self/fd/1'], ['stderr', '/proc/self/fd/2'],
-  ['core', '/proc/kcore'], ['ptmx', 'pts/ptmx'],
+  ['fd', '/proc/self/fd'],
+  ['stdin', '/proc/self/fd/0'],
+  ['stdout', '/proc/self/fd/1'],
+  ['stderr', '/proc/self/fd/2'],
+  ['core', '/proc/kcore'],
+  ['ptmx', 'pts/ptmx'],
 ];
 const S_IFCHR = 0o020000;
 
 function dev(program: LaunchProgram, root: Slot, path: string): void {
-  const target = openTarget(program, root, path, { kind: 'directory', literal: true, hint: `${path} of the root must be a directory, not a symbolic link` });
+  const target = openTarget(program, root, path, {
+    kind: 'directory',
+    literal: true,
+    hint: `${path} of the root must be a directory, not a symbolic link`,
+  });
   const mount = newMount(program, 'tmpfs', { parameters: { mode: '755', size: '65536k' }, attr: MOUNT_ATTR.NOSUID });
   attach(program, mount, target);
   const mask = program.step('mount', 'umask', [0]);
@@ -105,13 +122,17 @@ function dev(program: LaunchProgram, root: Slot, path: string): void {
     ['EPERM'],
     () => {
       for (const [name, major, minor] of nodes) {
-        program.step('mount', 'mknodat', [mount, name, S_IFCHR | 0o666, (major << 8) | minor], { text: `mknodat(dev, "${name}", S_IFCHR|0666, ${major}:${minor})` });
+        program.step('mount', 'mknodat', [mount, name, S_IFCHR | 0o666, (major << 8) | minor], {
+          text: `mknodat(dev, "${name}", S_IFCHR|0666, ${major}:${minor})`,
+        });
       }
     },
     () => {
       // A user namespace cannot make nodes: the host's own six are bound, one by one.
       for (const [name] of nodes) {
-        program.step('mount', 'openat', [mount, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, 0o666], { ignore: ['EEXIST'] });
+        program.step('mount', 'openat', [mount, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, 0o666], {
+          ignore: ['EEXIST'],
+        });
         const node = cloneMount(program, `/dev/${name}`, { attr: MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC });
         attach(program, node, program.step('mount', 'openat', [mount, name, O.PATH | O.CLOEXEC, 0]));
       }
@@ -148,7 +169,12 @@ export function makeCovers(
   const mask = program.step('mount', 'umask', [0]);
   for (const [i, spec] of files.entries()) {
     const name = String(i);
-    const fd = program.step('mount', 'openat', [scratch, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, spec.mode ?? 0o644]);
+    const fd = program.step('mount', 'openat', [
+      scratch,
+      name,
+      O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC,
+      spec.mode ?? 0o644,
+    ]);
     if (spec.content.length) program.step('mount', 'write', [fd, spec.content, spec.content.length]);
     covers.set(spec, cloneMount(program, { at: scratch, name }, { attr: attributes(spec) }));
   }
@@ -176,7 +202,8 @@ export function mask(program: LaunchProgram, { root, covers }: Workshop, path: s
     ['ENOENT'],
     () => {
       const target = openInside(program, root, path, { directory: kind === 'directory' });
-      const cover = covers.get(path) ?? cloneMount(program, verifiedNull(), { attr: MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOEXEC });
+      const cover =
+        covers.get(path) ?? cloneMount(program, verifiedNull(), { attr: MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOEXEC });
       attach(program, cover, target);
     },
     () => {},
@@ -218,8 +245,11 @@ function kindOf(path: string): 'directory' | 'file' | undefined {
 function verifiedNull(): string {
   const info = statSync('/dev/null', { throwIfNoEntry: false });
   if (!info?.isCharacterDevice() || info.rdev !== 0x103) {
-    throw new KernelError(19, { syscall: 'open_tree', path: '/dev/null', hint: '/dev/null of the host is not the null device' });
+    throw new KernelError(19, {
+      syscall: 'open_tree',
+      path: '/dev/null',
+      hint: '/dev/null of the host is not the null device',
+    });
   }
   return '/dev/null';
 }
-

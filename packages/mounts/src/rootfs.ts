@@ -53,12 +53,15 @@ function confine(program: LaunchProgram, options: RootfsOptions): void {
   // Attached first: mounting on a detached tree is refused by kernels before 6.15. The root lies on top of "/" of a mount
   // namespace that is this child's own, and nothing resolves through it: the child's root is below.
   program.step('mount', 'move_mount', [root, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
+  options.root?.furnish?.(program, root);
   for (const spec of options.mounts ?? []) applySpec(program, shop, spec);
   for (const path of options.maskedPaths ?? []) mask(program, shop, path);
   for (const path of options.readonlyPaths ?? []) protect(program, shop, path);
   if (options.readonly) {
     const attr = mountAttr({ set: MOUNT_ATTR.RDONLY });
-    program.step('mount', 'mount_setattr', [root, '', AT.EMPTY_PATH, attr, attr.length], { text: 'mount_setattr(root, MOUNT_ATTR_RDONLY)' });
+    program.step('mount', 'mount_setattr', [root, '', AT.EMPTY_PATH, attr, attr.length], {
+      text: 'mount_setattr(root, MOUNT_ATTR_RDONLY)',
+    });
   }
   program.step('root', 'fchdir', [root]);
   program.step('root', 'pivot_root', ['.', '.'], { hint: 'the initial root of an initramfs cannot be pivoted away' });

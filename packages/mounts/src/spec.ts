@@ -80,4 +80,11 @@ export interface MountSource {
    * @returns slot of the mount's descriptor
    */
   open(program: LaunchProgram): Slot;
+  /**
+   * Adds the steps that mount on it once it is attached, where it consists of several mounts.
+   *
+   * @param program - the launch
+   * @param root - slot that `open` returned
+   */
+  furnish?(program: LaunchProgram, root: Slot): void;
 }

@@ -48,7 +48,7 @@ export function parseMountInfo(text: string): Mount[] {
     .map((line) => {
       const fields = line.split(' ');
       const dash = fields.indexOf('-', 6);
-      const field = (i: number) => unescape(fields[i] ?? '');
+      const field = (i: number) => decode(fields[i] ?? '');
       return {
         id: Number(fields[0]),
         parentId: Number(fields[1]),
@@ -65,6 +65,6 @@ export function parseMountInfo(text: string): Mount[] {
 }
 
 /** Space, tab, newline and backslash stand as three octal digits. */
-function unescape(text: string): string {
+function decode(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
 }

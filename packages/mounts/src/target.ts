@@ -68,8 +68,10 @@ export function openTarget(
     () => void openInside(program, root, path),
     () => {
       for (const [i, name] of parts.entries()) {
-        const parent = i === 0 ? root : openInside(program, root, `/${parts.slice(0, i).join('/')}`, { directory: true });
-        if (directory || i < parts.length - 1) program.step('mount', 'mkdirat', [parent, name, 0o755], { ignore: ['EEXIST'] });
+        const parent =
+          i === 0 ? root : openInside(program, root, `/${parts.slice(0, i).join('/')}`, { directory: true });
+        if (directory || i < parts.length - 1)
+          program.step('mount', 'mkdirat', [parent, name, 0o755], { ignore: ['EEXIST'] });
         else {
           program.step('mount', 'openat', [parent, name, O.CREAT | O.EXCL | O.WRONLY | O.NOFOLLOW | O.CLOEXEC, 0o644], {
             ignore: ['EEXIST'],

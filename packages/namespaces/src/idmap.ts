@@ -19,7 +19,8 @@ const END = 2 ** 32;
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what the kernel would refuse with a bare EINVAL
  */
 export function idMapText(ranges: readonly IdRange[]): string {
-  if (ranges.length === 0 || ranges.length > MAX_RANGES) throw invalid(`an id map has 1 to ${MAX_RANGES} ranges, not ${ranges.length}`);
+  if (ranges.length === 0 || ranges.length > MAX_RANGES)
+    throw invalid(`an id map has 1 to ${MAX_RANGES} ranges, not ${ranges.length}`);
   for (const { inside, outside, count } of ranges) {
     const good = [inside, outside, count].every((value) => Number.isInteger(value) && value >= 0 && value < END);
     if (!good || count === 0 || inside + count > END - 1 || outside + count > END - 1) {
@@ -30,7 +31,8 @@ export function idMapText(ranges: readonly IdRange[]): string {
     const sorted = [...ranges].sort((a, b) => a[side] - b[side]);
     for (const [i, range] of sorted.entries()) {
       const next = sorted[i + 1];
-      if (next && range[side] + range.count > next[side]) throw invalid(`ranges of an id map overlap ${side}: ${next[side]}`);
+      if (next && range[side] + range.count > next[side])
+        throw invalid(`ranges of an id map overlap ${side}: ${next[side]}`);
     }
   }
   const text = ranges.map(({ inside, outside, count }) => `${inside} ${outside} ${count}\n`).join('');

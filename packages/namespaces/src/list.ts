@@ -32,7 +32,10 @@ export interface ListedNamespace {
 export function listNamespaces(options: { type?: NamespaceType } = {}): ListedNamespace[] {
   const wanted = (options.type ? [options.type] : Object.keys(types)) as NamespaceType[];
   const found = new Map<number, ListedNamespace>();
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).sort((a, b) => a - b)) {
+  for (const pid of readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .sort((a, b) => a - b)) {
     for (const type of wanted) {
       const id = inode(pid, type);
       if (id === undefined) continue;

@@ -16,6 +16,8 @@ export function bringLoopbackUp(program: LaunchProgram): Slot {
   request.write('lo', 0, 'latin1');
   request.writeInt16LE(IFF_UP_RUNNING, 16);
   const socket = program.step('host', 'socket', [AF_INET, SOCK_DGRAM_CLOEXEC, 0]);
-  program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], { text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})' });
+  program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], {
+    text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})',
+  });
   return socket;
 }

@@ -1,7 +1,19 @@
 import { fstatSync } from 'node:fs';
-import { AT, attempt, errand, Fd, invalid, KernelError, LaunchProgram, O, type Part, type Slot, syscall } from '@iso/sys';
+import {
+  AT,
+  attempt,
+  errand,
+  Fd,
+  invalid,
+  KernelError,
+  LaunchProgram,
+  O,
+  type Part,
+  type Slot,
+  syscall,
+} from '@iso/sys';
 import { bringLoopbackUp } from './loopback.js';
-import { type NamespaceType, types, typeOfFlag } from './type.js';
+import { type NamespaceType, typeOfFlag, types } from './type.js';
 
 const NS_GET_USERNS = 0xb701;
 const NS_GET_PARENT = 0xb702;
@@ -74,7 +86,9 @@ export class Namespace implements Disposable, Part {
     const found = attempt('ioctl', fd, NS_GET_NSTYPE);
     if (found !== flag) {
       fd.close();
-      throw invalid(found < 0 ? 'the descriptor is no namespace' : `it is a ${typeOfFlag(found)} namespace, not ${type}`);
+      throw invalid(
+        found < 0 ? 'the descriptor is no namespace' : `it is a ${typeOfFlag(found)} namespace, not ${type}`,
+      );
     }
     return new Namespace(fd, type);
   }
@@ -194,7 +208,7 @@ export class Namespace implements Disposable, Part {
     errand(program);
   }
 
-  /** {@inheritDoc @iso/sys!Part.confine} Joins it: a launch starts its process inside. */
+  /** Joins it: a launch starts its process inside. */
   confine(program: LaunchProgram): void {
     program.join(this.fd, types[this.type].flag);
   }
@@ -217,7 +231,10 @@ export class Namespace implements Disposable, Part {
  * @param names - to set
  */
 export function setNames(program: LaunchProgram, names: { hostname?: string; domainname?: string }): void {
-  for (const [call, name] of [['sethostname', names.hostname], ['setdomainname', names.domainname]] as const) {
+  for (const [call, name] of [
+    ['sethostname', names.hostname],
+    ['setdomainname', names.domainname],
+  ] as const) {
     if (name === undefined) continue;
     const length = Buffer.byteLength(name);
     if (length > 64) throw invalid(`a host or domain name has 64 bytes at the most, not ${length}`);
@@ -232,7 +249,10 @@ export function setNames(program: LaunchProgram, names: { hostname?: string; dom
  * @param offsets - in seconds
  * @returns slot of the file, for an errand to close; undefined where nothing is shifted
  */
-export function setTimeOffsets(program: LaunchProgram, offsets: { monotonic?: number; boottime?: number }): Slot | undefined {
+export function setTimeOffsets(
+  program: LaunchProgram,
+  offsets: { monotonic?: number; boottime?: number },
+): Slot | undefined {
   const lines = (['monotonic', 'boottime'] as const)
     .filter((clock) => offsets[clock] !== undefined)
     .map((clock) => {
@@ -243,8 +263,10 @@ export function setTimeOffsets(program: LaunchProgram, offsets: { monotonic?: nu
     });
   if (lines.length === 0) return undefined;
   const text = lines.join('');
-  const fd = program.step('host', 'openat', [AT.FDCWD, '/proc/thread-self/timens_offsets', O.WRONLY | O.CLOEXEC]);
-  program.step('host', 'write', [fd, text, text.length], { hint: 'the clocks would run below zero, or the offsets cannot be set any more' });
+  const fd = program.step('host', 'openat', [AT.FDCWD, '/proc/self/timens_offsets', O.WRONLY | O.CLOEXEC]);
+  program.step('host', 'write', [fd, text, text.length], {
+    hint: 'the clocks would run below zero, or the offsets cannot be set any more',
+  });
   return fd;
 }
 
@@ -255,6 +277,7 @@ function pidOf(pidfd: Fd): number {
   const length = syscall('read', fd, bytes, bytes.length);
   fd.close();
   const pid = Number(/^Pid:\s*(-?\d+)$/m.exec(bytes.toString('latin1', 0, length))?.[1] ?? 0);
-  if (pid <= 0) throw new KernelError(3, { syscall: 'pidfd', call: `pidfd ${pidfd.number}`, hint: 'the process has ended' });
+  if (pid <= 0)
+    throw new KernelError(3, { syscall: 'pidfd', call: `pidfd ${pidfd.number}`, hint: 'the process has ended' });
   return pid;
 }

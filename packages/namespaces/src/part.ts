@@ -82,14 +82,22 @@ function joinUser(program: LaunchProgram, choice: NonNullable<NamespacesOptions[
       return;
     }
     program.join(choice.fd, types.user.flag, { exposed: true });
-    becomeRoot(program, choice.maps.setgroups !== 'deny', choice.maps.uidMap.some((range) => range.inside === 0));
+    becomeRoot(
+      program,
+      choice.maps.setgroups !== 'deny',
+      choice.maps.uidMap.some((range) => range.inside === 0),
+    );
     return;
   }
   const own = UserNamespace.create(choice === 'new' ? 'self' : (choice as UserMapping));
   program.defer(() => own.close());
   // Nobody else lives in it, so nobody can look at this process through the child.
   program.join(own.fd, types.user.flag, { exposed: false });
-  becomeRoot(program, own.maps.setgroups !== 'deny', own.maps.uidMap.some((range) => range.inside === 0));
+  becomeRoot(
+    program,
+    own.maps.setgroups !== 'deny',
+    own.maps.uidMap.some((range) => range.inside === 0),
+  );
 }
 
 /** After the join the child has all capabilities in it, and ids that may mean nobody there. */

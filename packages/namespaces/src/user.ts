@@ -77,7 +77,8 @@ function parkInUser(): ReturnType<typeof park> {
   } catch (error) {
     if (!KernelError.is(error)) throw error;
     const hint = {
-      EPERM: 'user namespaces are off for this user: kernel.unprivileged_userns_clone, an AppArmor restriction, or a chroot',
+      EPERM:
+        'user namespaces are off for this user: kernel.unprivileged_userns_clone, an AppArmor restriction, or a chroot',
       ENOSPC: 'the limit on user namespaces was reached: user.max_user_namespaces, or 32 levels deep',
       EUSERS: 'the limit on user namespaces was reached',
     }[error.code];
@@ -92,7 +93,8 @@ function mapCaller(mapping: 'self' | 'root'): UserMaps {
 }
 
 function ownIdsOnly({ uidMap, gidMap }: UserMaps): boolean {
-  const single = (map: readonly IdRange[], id: number | undefined) => map.length === 1 && map[0]?.count === 1 && map[0].outside === id;
+  const single = (map: readonly IdRange[], id: number | undefined) =>
+    map.length === 1 && map[0]?.count === 1 && map[0].outside === id;
   return single(uidMap, process.geteuid?.()) && single(gidMap, process.getegid?.());
 }
 

@@ -90,7 +90,7 @@ export class NetNS implements Disposable, Part {
     }
   }
 
-  /** {@inheritDoc @iso/sys!Part.confine} */
+  /** Joins it: the process starts inside. */
   confine(program: LaunchProgram): void {
     program.join(this.fd, CLONE.NEWNET);
   }
@@ -111,6 +111,8 @@ function loopbackUp(program: LaunchProgram): Slot {
   request.write('lo', 0, 'latin1');
   request.writeInt16LE(IFF_UP_RUNNING, 16);
   const socket = program.step('host', 'socket', [AF_INET, SOCK_DGRAM_CLOEXEC, 0]);
-  program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], { text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})' });
+  program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], {
+    text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})',
+  });
   return socket;
 }

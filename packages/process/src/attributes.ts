@@ -3,8 +3,22 @@ import { signalNumber } from './signal.js';
 
 /** Resource limits by the names of getrlimit(2), lower case without `RLIMIT_`. */
 const resources = {
-  cpu: 0, fsize: 1, data: 2, stack: 3, core: 4, rss: 5, nproc: 6, nofile: 7, memlock: 8, as: 9, locks: 10,
-  sigpending: 11, msgqueue: 12, nice: 13, rtprio: 14, rttime: 15,
+  cpu: 0,
+  fsize: 1,
+  data: 2,
+  stack: 3,
+  core: 4,
+  rss: 5,
+  nproc: 6,
+  nofile: 7,
+  memlock: 8,
+  as: 9,
+  locks: 10,
+  sigpending: 11,
+  msgqueue: 12,
+  nice: 13,
+  rtprio: 14,
+  rttime: 15,
 } as const;
 
 /** Name of a resource limit. */
@@ -46,28 +60,39 @@ export interface Attributes {
  */
 export function applyAttributes(program: LaunchProgram, attributes: Attributes): void {
   const { uid, gid, groups, umask, rlimits, nice, affinity, session, parentDeathSignal } = attributes;
-  if (attributes.oomScoreAdj !== undefined) setOomScoreAdj(program, integer('oomScoreAdj', attributes.oomScoreAdj, -1000, 1000));
+  if (attributes.oomScoreAdj !== undefined)
+    setOomScoreAdj(program, integer('oomScoreAdj', attributes.oomScoreAdj, -1000, 1000));
   if (session) program.step('host', 'setsid', []);
   for (const [name, limit] of Object.entries(rlimits ?? {})) {
     const resource = resources[name as ResourceName];
     if (resource === undefined) throw invalid(`no resource limit is called ${name}`);
-    program.step('limits', 'prlimit64', [0, resource, limitBytes(name, limit), null], { text: `setrlimit(${name}, ${JSON.stringify(limit)})` });
+    program.step('limits', 'prlimit64', [0, resource, limitBytes(name, limit), null], {
+      text: `setrlimit(${name}, ${JSON.stringify(limit)})`,
+    });
   }
   if (nice !== undefined) program.step('limits', 'setpriority', [0, 0, integer('nice', nice, -20, 19)]);
-  if (affinity) program.step('limits', 'sched_setaffinity', [0, 128, cpuMask(affinity)], { text: `sched_setaffinity([${affinity.join(', ')}])` });
+  if (affinity)
+    program.step('limits', 'sched_setaffinity', [0, 128, cpuMask(affinity)], {
+      text: `sched_setaffinity([${affinity.join(', ')}])`,
+    });
   if (umask !== undefined) program.step('limits', 'umask', [integer('umask', umask, 0, 0o777)]);
   if (groups || uid !== undefined || gid !== undefined) {
     const ids = (groups ?? []).map((group) => integer('groups', group, 0, MAX_ID));
     const bytes = Buffer.from(new Uint32Array(ids).buffer);
     program.step('credentials', 'setgroups', [ids.length, bytes], {
       text: `setgroups([${ids.join(', ')}])`,
-      ...(groups ? { hint: 'setting groups needs CAP_SETGID, and setgroups=allow in the user namespace' } : { ignore: ['EPERM'] }),
+      ...(groups
+        ? { hint: 'setting groups needs CAP_SETGID, and setgroups=allow in the user namespace' }
+        : { ignore: ['EPERM'] }),
     });
   }
-  if (gid !== undefined) program.step('credentials', 'setresgid', Array(3).fill(integer('gid', gid, 0, MAX_ID)), idHint('gid'));
-  if (uid !== undefined) program.step('credentials', 'setresuid', Array(3).fill(integer('uid', uid, 0, MAX_ID)), idHint('uid'));
+  if (gid !== undefined)
+    program.step('credentials', 'setresgid', Array(3).fill(integer('gid', gid, 0, MAX_ID)), idHint('gid'));
+  if (uid !== undefined)
+    program.step('credentials', 'setresuid', Array(3).fill(integer('uid', uid, 0, MAX_ID)), idHint('uid'));
   // A change of credentials clears it, so it comes after them.
-  if (parentDeathSignal !== undefined) program.step('privileges', 'prctl', [PR.SET_PDEATHSIG, signalNumber(parentDeathSignal), 0, 0, 0]);
+  if (parentDeathSignal !== undefined)
+    program.step('privileges', 'prctl', [PR.SET_PDEATHSIG, signalNumber(parentDeathSignal), 0, 0, 0]);
 }
 
 const MAX_ID = 0xfffffffe;
@@ -93,7 +118,10 @@ function limitBytes(name: string, limit: ResourceLimit): Buffer {
   const { soft, hard } = typeof limit === 'object' ? limit : { soft: limit, hard: limit };
   const bytes = Buffer.alloc(16);
   for (const [i, value] of [soft, hard].entries()) {
-    const number = value === 'unlimited' ? 0xffffffffffffffffn : BigInt(integer(`rlimits.${name}`, value, 0, Number.MAX_SAFE_INTEGER));
+    const number =
+      value === 'unlimited'
+        ? 0xffffffffffffffffn
+        : BigInt(integer(`rlimits.${name}`, value, 0, Number.MAX_SAFE_INTEGER));
     bytes.writeBigUInt64LE(number, i * 8);
   }
   return bytes;

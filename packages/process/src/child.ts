@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
-import { attempt, Fd, FdWatcher, KernelError, type Launched, type ResourceUsage, reap } from '@iso/sys';
+import { attempt, type Fd, FdWatcher, KernelError, type Launched, type ResourceUsage, reap } from '@iso/sys';
 import type { TerminalSize } from './pty.js';
 import { signalName, signalNumber } from './signal.js';
 import type { OpenStdio } from './stdio.js';
@@ -106,7 +106,11 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
     if (this.pidfd.closed) return false;
     const result = attempt('pidfd_send_signal', this.pidfd, number, null, 0);
     if (result === -3) return false;
-    if (result < 0) throw new KernelError(result, { syscall: 'pidfd_send_signal', call: `pidfd_send_signal(${this.pid}, ${signal})` });
+    if (result < 0)
+      throw new KernelError(result, {
+        syscall: 'pidfd_send_signal',
+        call: `pidfd_send_signal(${this.pid}, ${signal})`,
+      });
     if (number !== 0) this.killed = true;
     return true;
   }
@@ -134,7 +138,8 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
    * @throws `Error` (`ERR_INVALID_STATE`) where it has none
    */
   resize(size: TerminalSize): void {
-    if (!this.#io.pty) throw Object.assign(new Error('the child has no terminal of ours'), { code: 'ERR_INVALID_STATE' });
+    if (!this.#io.pty)
+      throw Object.assign(new Error('the child has no terminal of ours'), { code: 'ERR_INVALID_STATE' });
     this.#io.pty.resize(size);
   }
 

@@ -10,7 +10,9 @@ export function layOut(program: LaunchProgram, sources: readonly Fd[]): void {
   const count = sources.length;
   // A source that sits on a number which another one needs moves out of the way first (1 and 2 swapped, for example).
   const from: StepArg[] = sources.map((source, i) =>
-    source.number < count && source.number !== i ? program.step('fds', 'fcntl', [source, F.DUPFD_CLOEXEC, count]) : source,
+    source.number < count && source.number !== i
+      ? program.step('fds', 'fcntl', [source, F.DUPFD_CLOEXEC, count])
+      : source,
   );
   for (const [i, source] of from.entries()) {
     // dup2 of a number onto itself would keep close-on-exec, which Node sets on 0, 1 and 2.

@@ -22,7 +22,8 @@ export interface Executable {
 export function execute(program: LaunchProgram, { file, argv, env }: Executable): void {
   if (file === '') throw invalid('the file to execute is the empty string');
   for (const text of [...argv, ...env]) {
-    if (text.length >= MAX_STRING) throw invalid(`an argument or variable has ${text.length} characters, the kernel takes 131071`);
+    if (text.length >= MAX_STRING)
+      throw invalid(`an argument or variable has ${text.length} characters, the kernel takes 131071`);
   }
   const candidates = file.includes('/') ? [file] : search(file, env);
   const args = new StringArray(argv);
@@ -40,7 +41,10 @@ export function execute(program: LaunchProgram, { file, argv, env }: Executable)
         hint: 'the file to execute is reached through a magic link of /proc',
       });
     }
-    program.step('exec', 'execve', [path, args, variables], { ...ignore, ...(last && candidates.length > 1 ? { text: `execve(${JSON.stringify(file)} in PATH)` } : {}) });
+    program.step('exec', 'execve', [path, args, variables], {
+      ...ignore,
+      ...(last && candidates.length > 1 ? { text: `execve(${JSON.stringify(file)} in PATH)` } : {}),
+    });
   }
 }
 

@@ -44,11 +44,12 @@ export class Pty implements Disposable {
    * @throws KernelError `ENOSPC` where the system has no pty left, `ENOENT` without /dev/ptmx
    */
   static open(size: TerminalSize = { columns: 80, rows: 24 }): Pty {
+    checkSize(size);
     const master = Fd.open('/dev/ptmx', { flags: O.RDWR | O.NOCTTY | O.NONBLOCK });
     try {
       syscall('ioctl', master, TIOCSPTLCK, Buffer.alloc(4));
-      const peer = Fd.own(syscall('ioctl', master, TIOCGPTPEER, O.RDWR | O.NOCTTY | O.CLOEXEC));
       setSize(master, size);
+      const peer = Fd.own(syscall('ioctl', master, TIOCGPTPEER, O.RDWR | O.NOCTTY | O.CLOEXEC));
       return new Pty(master, peer);
     } catch (error) {
       master.close();
@@ -78,10 +79,15 @@ export class Pty implements Disposable {
   }
 }
 
-function setSize(master: Fd, { columns, rows }: TerminalSize): void {
+function checkSize({ columns, rows }: TerminalSize): void {
   for (const value of [columns, rows]) {
-    if (!Number.isInteger(value) || value < 0 || value > 0xffff) throw invalid(`not a terminal size: ${columns} x ${rows}`);
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff)
+      throw invalid(`not a terminal size: ${columns} x ${rows}`);
   }
+}
+
+function setSize(master: Fd, { columns, rows }: TerminalSize): void {
+  checkSize({ columns, rows });
   const size = Buffer.alloc(8);
   size.writeUInt16LE(rows, 0);
   size.writeUInt16LE(columns, 2);
@@ -112,7 +118,7 @@ export class PtyStream extends Duplex {
     const length = attempt('read', this.master, chunk, chunk.length);
     if (length === -11 || length === -4) return;
     // EIO: no process holds the other end any more.
-    const more = length > 0 ? this.push(chunk.subarray(0, length)) : (this.push(null), false);
+    const more = this.push(length > 0 ? chunk.subarray(0, length) : null);
     if (!more) {
       this.#reader?.close();
       this.#reader = undefined;

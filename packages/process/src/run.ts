@@ -36,7 +36,11 @@ export class ExitError extends Error implements RunResult {
 
   /** @param result - what the program left */
   constructor(result: RunResult) {
-    const how = result.timedOut ? 'timed out' : result.signal ? `was ended by ${result.signal}` : `exited with ${result.code}`;
+    const how = result.timedOut
+      ? 'timed out'
+      : result.signal
+        ? `was ended by ${result.signal}`
+        : `exited with ${result.code}`;
     super(`${result.command.join(' ').slice(0, 200)} ${how}${result.stderr ? `\n${result.stderr.slice(-2000)}` : ''}`);
     this.code = result.code;
     this.signal = result.signal;
@@ -93,7 +97,9 @@ async function collect(stream: Readable | null, most: number, overflow: () => vo
     length += chunk.length;
     if (length > most) {
       overflow();
-      throw Object.assign(new RangeError(`the child wrote more than ${most} bytes`), { code: 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER' });
+      throw Object.assign(new RangeError(`the child wrote more than ${most} bytes`), {
+        code: 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER',
+      });
     }
     chunks.push(chunk);
   }

@@ -1,5 +1,5 @@
-import { constants } from 'node:os';
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { invalid, type LaunchProgram } from '@iso/sys';
 
 const numbers: Record<string, number> = constants.signals;

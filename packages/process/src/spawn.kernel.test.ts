@@ -1,5 +1,14 @@
 import { execFileSync, spawn as nodeSpawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, openSync, closeSync, readFileSync, readlinkSync, rmSync, writeFileSync, readdirSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -13,7 +22,12 @@ const root = process.getuid?.() === 0;
 /** /proc/self/status of a child as the kernel wrote it. */
 async function status(options: Parameters<typeof run>[2] = {}): Promise<Record<string, string>> {
   const { stdout } = await run('/bin/cat', ['/proc/self/status'], options);
-  return Object.fromEntries(stdout.trim().split('\n').map((line) => line.split(/:\s*/) as [string, string]));
+  return Object.fromEntries(
+    stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split(/:\s*/) as [string, string]),
+  );
 }
 
 describe('spawn', () => {
@@ -48,11 +62,23 @@ describe('spawn', () => {
     writeFileSync(file, '');
     const extra = openSync(file, 'r');
     try {
-      const { stdout } = await run('sh', ['-c', 'for f in /proc/self/fd/*; do echo "$(basename $f) $(readlink $f)"; done'], {
-        stdio: ['ignore', 'pipe', 'pipe', 'ignore', extra],
-      });
-      const rows = stdout.trim().split('\n').filter((row) => /^\d+ ./.test(row));
-      expect(rows.filter((row) => !row.includes('/proc/')).map((row) => row.split(' ')[0]).sort()).toEqual(['0', '1', '2', '3', '4']);
+      const { stdout } = await run(
+        'sh',
+        ['-c', 'for f in /proc/self/fd/*; do echo "$(basename $f) $(readlink $f)"; done'],
+        {
+          stdio: ['ignore', 'pipe', 'pipe', 'ignore', extra],
+        },
+      );
+      const rows = stdout
+        .trim()
+        .split('\n')
+        .filter((row) => /^\d+ ./.test(row));
+      expect(
+        rows
+          .filter((row) => !row.includes('/proc/'))
+          .map((row) => row.split(' ')[0])
+          .sort(),
+      ).toEqual(['0', '1', '2', '3', '4']);
       expect(stdout).toContain(`4 ${file}`);
     } finally {
       closeSync(extra);
@@ -79,12 +105,23 @@ describe('spawn', () => {
   });
 
   it('sets cwd, env, argv0, umask, limits, nice, affinity', async () => {
-    const { stdout } = await run('sh', ['-c', 'pwd; echo $A; umask; ulimit -n; nice; cat /proc/self/status | grep Cpus_allowed_list'], {
-      cwd: '/usr', env: { A: 'b c', PATH: process.env.PATH }, umask: 0o27, rlimits: { nofile: 77 }, nice: 5, affinity: [0],
-    });
+    const { stdout } = await run(
+      'sh',
+      ['-c', 'pwd; echo $A; umask; ulimit -n; nice; cat /proc/self/status | grep Cpus_allowed_list'],
+      {
+        cwd: '/usr',
+        env: { A: 'b c', PATH: process.env.PATH },
+        umask: 0o27,
+        rlimits: { nofile: 77 },
+        nice: 5,
+        affinity: [0],
+      },
+    );
     expect(stdout.split('\n').slice(0, 5)).toEqual(['/usr', 'b c', '0027', '77', '5']);
     expect(stdout).toMatch(/Cpus_allowed_list:\s*0\n/);
-    expect((await run('/bin/cat', ['/proc/self/cmdline'], { argv0: 'kitten' })).stdout).toBe('kitten\0/proc/self/cmdline\0');
+    expect((await run('/bin/cat', ['/proc/self/cmdline'], { argv0: 'kitten' })).stdout).toBe(
+      'kitten\0/proc/self/cmdline\0',
+    );
     expect((await run('cat', ['/proc/self/oom_score_adj'], { oomScoreAdj: 500 })).stdout).toBe('500\n');
     expect(readFileSync('/proc/self/oom_score_adj', 'utf8')).not.toBe('500\n');
   });
@@ -131,7 +168,13 @@ describe('spawn', () => {
   });
 
   it('takes long and many arguments', async () => {
-    const { stdout } = await run('sh', ['-c', 'echo ${#1} $#', 'sh', 'y'.repeat(16 * 1024), ...Array<string>(50_000).fill('a')]);
+    const { stdout } = await run('sh', [
+      '-c',
+      'echo ${#1} $#',
+      'sh',
+      'y'.repeat(16 * 1024),
+      ...Array<string>(50_000).fill('a'),
+    ]);
     expect(stdout).toBe('16384 50001\n');
     await expect(run('true', Array<string>(100_000).fill('z'.repeat(100)))).rejects.toMatchObject({ code: 'E2BIG' });
   });
@@ -143,7 +186,21 @@ describe('spawn', () => {
       (await spawn('true', [], { stdio: 'ignore' }));
       try { for (;;) held.push(openSync('/dev/null')); } catch {}
       try { await spawn('true'); console.log('no error'); } catch (error) { console.log(error.code); }`;
-    const out = execFileSync('sh', ['-c', 'ulimit -n 64; exec "$0" "$@"', process.execPath, '--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script], { encoding: 'utf8' });
+    const out = execFileSync(
+      'sh',
+      [
+        '-c',
+        'ulimit -n 64; exec "$0" "$@"',
+        process.execPath,
+        '--conditions=iso-source',
+        '--import',
+        'tsx',
+        '--input-type=module',
+        '-e',
+        script,
+      ],
+      { encoding: 'utf8' },
+    );
     expect(out.trim()).toBe('EMFILE');
     expect(readdirSync('/proc/self/fd').length).toBe(before);
   });
@@ -187,7 +244,9 @@ describe('spawn', () => {
 describe('Pty', () => {
   it('is a terminal for the child, of the size asked for, its controlling one', async () => {
     const child = await spawn('sh', ['-c', 'tty; stty size; echo to-tty >/dev/tty; read line; echo "got $line"'], {
-      stdio: 'pty', terminal: { columns: 91, rows: 17 }, env: process.env,
+      stdio: 'pty',
+      terminal: { columns: 91, rows: 17 },
+      env: process.env,
     });
     let text = '';
     child.stdout?.on('data', (chunk) => (text += chunk));
@@ -199,7 +258,11 @@ describe('Pty', () => {
   });
 
   it('resizes with SIGWINCH', async () => {
-    const child = await spawn('bash', ['-c', 'trap "stty size; exit" WINCH; echo ready; while :; do sleep 0.05; done'], { stdio: 'pty' });
+    const child = await spawn(
+      'bash',
+      ['-c', 'trap "stty size; exit" WINCH; echo ready; while :; do sleep 0.05; done'],
+      { stdio: 'pty' },
+    );
     let text = '';
     child.stdout?.on('data', (chunk) => {
       text += chunk;

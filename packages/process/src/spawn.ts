@@ -1,5 +1,5 @@
 import { Fd, invalid, LaunchProgram, launch, launchAsync, O, type Part } from '@iso/sys';
-import { applyAttributes, type Attributes } from './attributes.js';
+import { type Attributes, applyAttributes } from './attributes.js';
 import { Child } from './child.js';
 import { layOut } from './descriptors.js';
 import { changeDirectory, execute } from './executable.js';
@@ -101,7 +101,8 @@ async function prepare(
   descriptors: readonly Fd[],
 ): Promise<void> {
   if (typeof file !== 'string') throw invalid('the file to execute must be a string');
-  if (options.timeout !== undefined && !(options.timeout >= 0)) throw invalid(`timeout must be milliseconds, it is ${options.timeout}`);
+  if (options.timeout !== undefined && !(options.timeout >= 0))
+    throw invalid(`timeout must be milliseconds, it is ${options.timeout}`);
   for (const part of options.confine ?? []) {
     const wait = part.confine(program);
     if (wait) await wait;
@@ -124,7 +125,8 @@ async function prepare(
 }
 
 function variable(name: string, value: string): string {
-  if (name === '' || name.includes('=')) throw invalid(`not the name of an environment variable: ${JSON.stringify(name)}`);
+  if (name === '' || name.includes('='))
+    throw invalid(`not the name of an environment variable: ${JSON.stringify(name)}`);
   return `${name}=${value}`;
 }
 
@@ -133,7 +135,8 @@ function limit(child: Child, { signal, timeout, killSignal = 'SIGTERM' }: SpawnO
   if (signal) {
     const abort = () => {
       child.kill(killSignal);
-      if (child.listenerCount('error')) child.emit('error', new DOMException('The operation was aborted', 'AbortError'));
+      if (child.listenerCount('error'))
+        child.emit('error', new DOMException('The operation was aborted', 'AbortError'));
     };
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
@@ -143,5 +146,8 @@ function limit(child: Child, { signal, timeout, killSignal = 'SIGTERM' }: SpawnO
     const timer = setTimeout(() => child.expire(killSignal), timeout);
     undo.push(() => clearTimeout(timer));
   }
-  if (undo.length) void child.exited.then(() => undo.forEach((action) => action()));
+  if (undo.length)
+    void child.exited.then(() => {
+      for (const action of undo) action();
+    });
 }

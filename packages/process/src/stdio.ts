@@ -75,9 +75,12 @@ export function openStdio(stdio: Stdio, size?: TerminalSize): OpenStdio {
 }
 
 function existing(item: StdioItem, index: number): Fd {
-  const number = item === 'inherit' ? index : item instanceof Fd ? item.number : typeof item === 'object' ? item.fd : item;
+  const number =
+    item === 'inherit' ? index : item instanceof Fd ? item.number : typeof item === 'object' ? item.fd : item;
   if (typeof number !== 'number' || !Number.isInteger(number) || number < 0) {
-    throw invalid(`stdio[${index}] is ${String(item)}: not pipe, inherit, ignore, pty, a descriptor or a stream that has one`);
+    throw invalid(
+      `stdio[${index}] is ${String(item)}: not pipe, inherit, ignore, pty, a descriptor or a stream that has one`,
+    );
   }
   const fd = Fd.borrow(number);
   const flags = attempt('fcntl', fd, F.GETFL, 0);

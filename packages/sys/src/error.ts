@@ -9,8 +9,20 @@ for (const [name, number] of Object.entries(constants.errno)) {
 }
 /** Numbers that Node's table lacks and the kernel returns all the same. */
 const more: Record<string, number> = {
-  ENOTBLK: 15, ENAMETOOLONG: 36, ELOOP: 40, EUNATCH: 49, ENOPKG: 65, EUSERS: 87, ESTALE: 116, EDQUOT: 122,
-  ENOMEDIUM: 123, EMEDIUMTYPE: 124, ENOKEY: 126, EKEYEXPIRED: 127, EKEYREVOKED: 128, EKEYREJECTED: 129,
+  ENOTBLK: 15,
+  ENAMETOOLONG: 36,
+  ELOOP: 40,
+  EUNATCH: 49,
+  ENOPKG: 65,
+  EUSERS: 87,
+  ESTALE: 116,
+  EDQUOT: 122,
+  ENOMEDIUM: 123,
+  EMEDIUMTYPE: 124,
+  ENOKEY: 126,
+  EKEYEXPIRED: 127,
+  EKEYREVOKED: 128,
+  EKEYREJECTED: 129,
 };
 for (const [name, number] of Object.entries(more)) names.set(number, name);
 const numbersByName = new Map([...names].map(([number, name]) => [name, number]));

@@ -31,7 +31,8 @@ export class Fd implements Disposable {
   readonly #owned: boolean;
 
   private constructor(number: number, owned: boolean) {
-    if (!Number.isInteger(number) || number < 0 || number > 0x7fffffff) throw invalid(`not a file descriptor: ${number}`);
+    if (!Number.isInteger(number) || number < 0 || number > 0x7fffffff)
+      throw invalid(`not a file descriptor: ${number}`);
     this.#number = number;
     this.#owned = owned;
     if (owned) {
@@ -75,7 +76,8 @@ export class Fd implements Disposable {
    * @throws {@link KernelError} `ENOENT`, `EACCES`, `ENOTDIR`, `EMFILE` …
    */
   static open(path: string, options: { flags?: number; mode?: number; directory?: boolean; path?: boolean } = {}): Fd {
-    const flags = (options.flags ?? 0) | O.CLOEXEC | (options.directory ? O.DIRECTORY : 0) | (options.path ? O.PATH : 0);
+    const flags =
+      (options.flags ?? 0) | O.CLOEXEC | (options.directory ? O.DIRECTORY : 0) | (options.path ? O.PATH : 0);
     return new Fd(syscall('openat', AT.FDCWD, path, flags, options.mode ?? 0), true);
   }
 
@@ -132,4 +134,3 @@ export class Fd implements Disposable {
     this.#number = -1;
   }
 }
-

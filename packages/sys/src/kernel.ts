@@ -1,4 +1,3 @@
-import { errnoName } from './error.js';
 import { type Native, native, type Word } from './raw/native.js';
 import { type SyscallName, syscallNumber } from './raw/numbers.js';
 
@@ -150,14 +149,4 @@ export function callText(name: string, args: readonly unknown[]): string {
     return String(arg);
   });
   return `${name}(${parts.join(', ')})`;
-}
-
-/**
- * Whether a raw result is an error, and which.
- *
- * @param result - what a call returned
- * @returns the error's name, or undefined
- */
-export function resultError(result: number): string | undefined {
-  return result < 0 && result >= -4095 ? errnoName(result) : undefined;
 }

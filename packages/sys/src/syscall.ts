@@ -41,7 +41,10 @@ export function attempt(name: SyscallName, ...args: SyscallArg[]): number {
   for (let i = 0; i < args.length; i++) {
     const arg = args[i] as SyscallArg;
     if (typeof arg === 'number' || typeof arg === 'bigint') args[i] = word(arg);
-    else if (arg === undefined || (typeof arg === 'object' && arg && !(arg instanceof Uint8Array) && !('number' in arg))) {
+    else if (
+      arg === undefined ||
+      (typeof arg === 'object' && arg && !(arg instanceof Uint8Array) && !('number' in arg))
+    ) {
       throw invalid(`${name}: argument ${i + 1} is neither a number, a string, bytes, a descriptor nor null`);
     }
   }
@@ -74,7 +77,31 @@ function failure(errno: number, name: SyscallName, args: SyscallArg[]): KernelEr
 
 /** What one of Node's threads must never do to itself: libuv's other threads would not follow. */
 const perThread: ReadonlySet<SyscallName> = new Set([
-  'unshare', 'setns', 'chroot', 'pivot_root', 'setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid',
-  'setfsuid', 'setfsgid', 'setgroups', 'capset', 'seccomp', 'landlock_restrict_self', 'fork', 'vfork', 'clone', 'clone3',
-  'execve', 'execveat', 'exit', 'exit_group', 'umask', 'chdir', 'fchdir',
+  'unshare',
+  'setns',
+  'chroot',
+  'pivot_root',
+  'setuid',
+  'setgid',
+  'setreuid',
+  'setregid',
+  'setresuid',
+  'setresgid',
+  'setfsuid',
+  'setfsgid',
+  'setgroups',
+  'capset',
+  'seccomp',
+  'landlock_restrict_self',
+  'fork',
+  'vfork',
+  'clone',
+  'clone3',
+  'execve',
+  'execveat',
+  'exit',
+  'exit_group',
+  'umask',
+  'chdir',
+  'fchdir',
 ]);

@@ -1,5 +1,5 @@
-import type { Fd } from './fd.js';
 import { KernelError } from './error.js';
+import type { Fd } from './fd.js';
 import { P, W } from './raw/flags.js';
 import { attempt } from './syscall.js';
 
@@ -47,7 +47,11 @@ export function reap(child: Fd | number, options: { block?: boolean } = {}): Exi
   let result: number;
   do result = attempt('waitid', type, id, info, flags, usage);
   while (result === -4);
-  if (result < 0) throw new KernelError(result, { syscall: 'waitid', call: `waitid(${type === P.PID ? 'P_PID' : 'P_PIDFD'}, ${id})` });
+  if (result < 0)
+    throw new KernelError(result, {
+      syscall: 'waitid',
+      call: `waitid(${type === P.PID ? 'P_PID' : 'P_PIDFD'}, ${id})`,
+    });
   if (info.readInt32LE(0) === 0) return undefined;
   const how = info.readInt32LE(8);
   const status = info.readInt32LE(24);

@@ -1,5 +1,5 @@
-import { Fd } from './fd.js';
 import { KernelError } from './error.js';
+import { Fd } from './fd.js';
 import { native, type PollHandle } from './raw/native.js';
 
 /** What {@link watchFd} waits for. */
@@ -67,7 +67,11 @@ export class FdWatcher implements Disposable {
   constructor(fd: Fd | number, event: 'readable' | 'writable', callback: () => void) {
     this.#fd = Fd.borrow(fd);
     try {
-      this.#handle = native().poll(this.#fd.number, event === 'readable' ? { readable: true } : { writable: true }, callback);
+      this.#handle = native().poll(
+        this.#fd.number,
+        event === 'readable' ? { readable: true } : { writable: true },
+        callback,
+      );
     } catch (cause) {
       throw new KernelError(1, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${this.#fd.number})`, cause });
     }

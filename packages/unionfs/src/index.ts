@@ -4,3 +4,4 @@
  * @packageDocumentation
  */
 export { type OverlayOptions, overlay } from './overlay.js';
+export { type PatchworkOptions, patchwork } from './patchwork.js';

@@ -1,4 +1,4 @@
-import { detach, FSCONFIG, FSOPEN_CLOEXEC, type MountSource, MOVE_MOUNT } from '@iso/mounts';
+import { detach, FSCONFIG, FSOPEN_CLOEXEC, MOVE_MOUNT, type MountSource, newMount } from '@iso/mounts';
 import { AT, invalid, type LaunchProgram, O, type Slot } from '@iso/sys';
 
 /** What an overlay mount is made of, see the kernel's Documentation/filesystems/overlayfs.rst. */
@@ -43,7 +43,8 @@ export function overlay(options: OverlayOptions): MountSource {
   if (lower.length === 0) throw invalid('an overlay needs at least one lower layer');
   if (lower.length > MAX_LAYERS) throw invalid(`an overlay takes ${MAX_LAYERS} lower layers, not ${lower.length}`);
   if (!upper && lower.length === 1) throw invalid('one layer without a writable one is no overlay: bind it read-only');
-  if (upper && upper !== 'tmpfs' && !work) throw invalid('an upper directory needs a work directory on its file system');
+  if (upper && upper !== 'tmpfs' && !work)
+    throw invalid('an upper directory needs a work directory on its file system');
   for (const path of [...lower, ...(upper && upper !== 'tmpfs' ? [upper, work as string] : [])]) {
     if (!path.startsWith('/') || path.includes('\0')) throw invalid(`not an absolute path: ${JSON.stringify(path)}`);
   }
@@ -51,49 +52,20 @@ export function overlay(options: OverlayOptions): MountSource {
 }
 
 function open(program: LaunchProgram, options: OverlayOptions): Slot {
-  const lowers = options.lower.map((path) => openDirectory(program, path));
-  const layer = options.upper ? writable(program, options) : undefined;
-  const context = program.step('mount', 'fsopen', ['overlay', FSOPEN_CLOEXEC], { hint: 'the kernel has no overlay file system' });
-  const set = (key: string, value: string) =>
-    program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { context });
-  const setFd = (key: string, fd: Slot) => program.step('mount', 'fsconfig', [context, FSCONFIG.SET_FD, key, null, fd], { context });
-  program.attempt(
-    'mount',
-    ['EINVAL'],
-    () => {
-      for (const fd of lowers) setFd('lowerdir+', fd);
-      if (layer) {
-        setFd('upperdir', layer.upper);
-        setFd('workdir', layer.work);
-      }
-    },
-    () => {
-      // Before Linux 6.13: paths, the writable layer's relative to the working directory.
-      set('lowerdir', options.lower.map((path) => path.replace(/[\\:,]/g, '\\$&')).join(':'));
-      if (layer) {
-        program.step('mount', 'fchdir', [layer.directory]);
-        set('upperdir', layer.upperName);
-        set('workdir', layer.workName);
-      }
-    },
-  );
-  // Their defaults differ from kernel to kernel.
-  if (!options.userxattr) for (const feature of ['metacopy', 'index']) set(feature, 'off');
-  set('redirect_dir', options.userxattr ? 'nofollow' : 'off');
-  set('xino', 'off');
-  if (options.userxattr) program.step('mount', 'fsconfig', [context, FSCONFIG.SET_FLAG, 'userxattr', null, 0], { context });
-  if (options.volatile) program.step('mount', 'fsconfig', [context, FSCONFIG.SET_FLAG, 'volatile', null, 0], { context });
-  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], {
-    context,
-    hint: 'in a user namespace overlay needs userxattr and Linux 5.11',
-  });
-  const mount = program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, 0]);
+  const { upper, work, size } = options;
+  if (upper !== 'tmpfs') {
+    const layer = upper === undefined ? undefined : existingLayer(program, upper, work as string);
+    return mountUnion(program, options, layer);
+  }
+  const memory = mountMemory(program, size);
+  const mount = mountUnion(program, options, makeLayer(program, memory, 'upper', 'work', 0o755));
   // The union has its own hold on the layer by now.
-  if (layer && options.upper === 'tmpfs') detach(program, layer.directory);
+  detach(program, memory);
   return mount;
 }
 
-interface Layer {
+/** A writable layer in the child. */
+export interface Layer {
   upper: Slot;
   work: Slot;
   /** A directory that the names are relative to. */
@@ -102,33 +74,89 @@ interface Layer {
   workName: string;
 }
 
-function writable(program: LaunchProgram, options: OverlayOptions): Layer {
-  if (options.upper !== 'tmpfs') {
-    const escape = (path: string) => path.replace(/[\\,]/g, '\\$&');
-    return {
-      upper: openDirectory(program, options.upper as string),
-      work: openDirectory(program, options.work as string),
-      directory: openDirectory(program, '/'),
-      upperName: escape(options.upper as string),
-      workName: escape(options.work as string),
-    };
-  }
-  const context = program.step('mount', 'fsopen', ['tmpfs', FSOPEN_CLOEXEC]);
-  const set = (key: string, value: string) =>
-    program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { context });
-  set('mode', '755');
-  if (options.size !== undefined) set('size', String(options.size));
-  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], { context });
-  const directory = program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, 0]);
-  // Overlay takes layers of attached mounts only (before 6.15). On "/" of the child's own namespace it is in nobody's way:
-  // the child's root lies below, and the old root goes away with the pivot.
-  program.step('mount', 'move_mount', [directory, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
-  // The root of the union shows the mode of its uppermost layer.
+/** Adds the steps that mount lower layers and a writable one; the result is detached. */
+export function mountUnion(program: LaunchProgram, options: OverlayOptions, layer: Layer | undefined): Slot {
+  const lowers = options.lower.map((path) => openDirectory(program, path));
+  const hint = 'the kernel has no overlay file system, or not for user namespaces (Linux 5.11)';
+  const context = program.step('mount', 'fsopen', ['overlay', FSOPEN_CLOEXEC], { hint });
+  const config = (command: number, key: string | null, value: string | null, fd: Slot | number) =>
+    program.step('mount', 'fsconfig', [context, command, key, value, fd], { context });
+  program.attempt(
+    'mount',
+    ['EINVAL'],
+    () => {
+      for (const fd of lowers) config(FSCONFIG.SET_FD, 'lowerdir+', null, fd);
+      if (layer) {
+        config(FSCONFIG.SET_FD, 'upperdir', null, layer.upper);
+        config(FSCONFIG.SET_FD, 'workdir', null, layer.work);
+      }
+    },
+    () => {
+      // Before Linux 6.13: paths, the writable layer's relative to the working directory.
+      config(
+        FSCONFIG.SET_STRING,
+        'lowerdir',
+        options.lower.map((path) => path.replace(/[\\:,]/g, '\\$&')).join(':'),
+        0,
+      );
+      if (layer) {
+        program.step('mount', 'fchdir', [layer.directory]);
+        config(FSCONFIG.SET_STRING, 'upperdir', layer.upperName, 0);
+        config(FSCONFIG.SET_STRING, 'workdir', layer.workName, 0);
+      }
+    },
+  );
+  // Their defaults differ from kernel to kernel.
+  if (!options.userxattr) for (const feature of ['metacopy', 'index']) config(FSCONFIG.SET_STRING, feature, 'off', 0);
+  config(FSCONFIG.SET_STRING, 'redirect_dir', options.userxattr ? 'nofollow' : 'off', 0);
+  config(FSCONFIG.SET_STRING, 'xino', 'off', 0);
+  if (options.userxattr) config(FSCONFIG.SET_FLAG, 'userxattr', null, 0);
+  if (options.volatile) config(FSCONFIG.SET_FLAG, 'volatile', null, 0);
+  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], {
+    context,
+    hint: 'in a user namespace a lower layer must have no mounts of the host below it',
+  });
+  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, 0]);
+}
+
+/**
+ * Adds the steps that mount a memory file system for writable layers. Overlay takes layers of attached mounts only (before
+ * 6.15). On "/" of the child's own namespace it is in nobody's way: the child's root lies below.
+ */
+export function mountMemory(program: LaunchProgram, size?: number): Slot {
+  const memory = newMount(program, 'tmpfs', {
+    parameters: { mode: '755', ...(size === undefined ? {} : { size: String(size) }) },
+  });
+  program.step('mount', 'move_mount', [memory, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
+  return memory;
+}
+
+/** Adds the steps that make a writable layer; the root of the union shows the mode of its uppermost layer. */
+export function makeLayer(
+  program: LaunchProgram,
+  directory: Slot,
+  upperName: string,
+  workName: string,
+  mode: number,
+): Layer {
   const mask = program.step('mount', 'umask', [0]);
-  for (const name of ['upper', 'work']) program.step('mount', 'mkdirat', [directory, name, 0o755]);
+  program.step('mount', 'mkdirat', [directory, upperName, mode]);
+  program.step('mount', 'mkdirat', [directory, workName, 0o755]);
   program.step('mount', 'umask', [mask]);
-  const inside = (name: string) => program.step('mount', 'openat', [directory, name, O.PATH | O.DIRECTORY | O.CLOEXEC, 0]);
-  return { upper: inside('upper'), work: inside('work'), directory, upperName: 'upper', workName: 'work' };
+  const inside = (name: string) =>
+    program.step('mount', 'openat', [directory, name, O.PATH | O.DIRECTORY | O.CLOEXEC, 0]);
+  return { upper: inside(upperName), work: inside(workName), directory, upperName, workName };
+}
+
+function existingLayer(program: LaunchProgram, upper: string, work: string): Layer {
+  const escaped = (path: string) => path.replace(/[\\,]/g, '\\$&');
+  return {
+    upper: openDirectory(program, upper),
+    work: openDirectory(program, work),
+    directory: openDirectory(program, '/'),
+    upperName: escaped(upper),
+    workName: escaped(work),
+  };
 }
 
 function openDirectory(program: LaunchProgram, path: string): Slot {

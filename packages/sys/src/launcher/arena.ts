@@ -93,4 +93,3 @@ export class Arena {
     return Buffer.from(this.#bytes.subarray(offset, offset + length));
   }
 }
-

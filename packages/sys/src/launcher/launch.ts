@@ -253,7 +253,13 @@ class Run {
     return kernel().launch({
       frame: this.#table.frame,
       flags,
-      steps: steps.map((step) => ({ syscall: step.syscall, phase: step.phase, get text() { return stepText(step, steps); } })),
+      steps: steps.map((step) => ({
+        syscall: step.syscall,
+        phase: step.phase,
+        get text() {
+          return stepText(step, steps);
+        },
+      })),
       fail: (index, errno) => {
         this.#arena.set(this.#table.frame + FRAME.failed, this.#table.steps + index * STEP.size);
         this.#arena.set(this.#table.frame + FRAME.errno, errno);
@@ -280,13 +286,17 @@ class Run {
   #cloneError(result: number, flags: number): Error {
     this.#program.finish('failed');
     const code = errnoName(result);
-    if (code === 'ENOSYS') return new UnsupportedError('clone3', 'the kernel or a seccomp filter answered ENOSYS', { since: '5.3' });
+    if (code === 'ENOSYS')
+      return new UnsupportedError('clone3', 'the kernel or a seccomp filter answered ENOSYS', { since: '5.3' });
     const fields: KernelErrorFields = { syscall: 'clone3', call: this.#compiled.clone };
     if (code === 'EPERM') fields.hint = 'creating namespaces needs CAP_SYS_ADMIN, or a user namespace joined first';
     if (code === 'EAGAIN') fields.hint = 'a limit on processes was reached: RLIMIT_NPROC, or pids.max of the cgroup';
-    if (code === 'EBUSY' && this.#compiled.cgroup) fields.hint = 'the cgroup has domain controllers enabled for its children: start in a leaf';
-    if (code === 'EACCES' && this.#compiled.cgroup) fields.hint = 'moving into this cgroup needs write access to its cgroup.procs and to that of the common ancestor';
-    if (code === 'ENOSPC') fields.hint = 'the limit on namespaces was reached: /proc/sys/user/max_*_namespaces, or a depth of 32';
+    if (code === 'EBUSY' && this.#compiled.cgroup)
+      fields.hint = 'the cgroup has domain controllers enabled for its children: start in a leaf';
+    if (code === 'EACCES' && this.#compiled.cgroup)
+      fields.hint = 'moving into this cgroup needs write access to its cgroup.procs and to that of the common ancestor';
+    if (code === 'ENOSPC')
+      fields.hint = 'the limit on namespaces was reached: /proc/sys/user/max_*_namespaces, or a depth of 32';
     if (code === 'EINVAL') fields.hint = `the kernel refused a flag of 0x${flags.toString(16)}`;
     return new KernelError(result, fields);
   }
@@ -294,7 +304,12 @@ class Run {
   #fail(step: Step): never {
     let errno = -(step.slot.value ?? 0) || this.#arena.get(this.#table.frame + FRAME.errno);
     // A search in PATH ends with ENOENT; a candidate that was there but not executable says more.
-    if (errno === ENOENT && isExec(step) && this.#compiled.steps.some((other) => isExec(other) && other.slot.value === -EACCES)) errno = EACCES;
+    if (
+      errno === ENOENT &&
+      isExec(step) &&
+      this.#compiled.steps.some((other) => isExec(other) && other.slot.value === -EACCES)
+    )
+      errno = EACCES;
     this.#closeResults(step);
     this.#reapAll();
     this.#program.finish('failed');
@@ -321,7 +336,10 @@ class Run {
     throw new KernelError(signal === null ? 3 : 4, {
       syscall: last?.syscall ?? 'clone3',
       call: last ? stepText(last, steps) : this.#compiled.clone,
-      hint: signal === null ? 'the child ended before it reached its end' : `signal ${signal} ended the child before its exec`,
+      hint:
+        signal === null
+          ? 'the child ended before it reached its end'
+          : `signal ${signal} ended the child before its exec`,
       ...(last ? { step: { index: steps.indexOf(last) + 1, of: steps.length, phase: last.phase } } : {}),
       info: { signal },
     });
@@ -330,7 +348,9 @@ class Run {
   /** The step whose file system context has words on its failure. */
   #contextFailure(): Step | undefined {
     if (!this.#reached(this.#compiled.failed)) return undefined;
-    return this.#compiled.steps.findLast((step) => step.options.context && this.#reached(step) && (step.slot.value ?? 0) < 0);
+    return this.#compiled.steps.findLast(
+      (step) => step.options.context && this.#reached(step) && (step.slot.value ?? 0) < 0,
+    );
   }
 
   /** An errand that failed has left its results open in this process: slots that hold descriptors. */
@@ -338,7 +358,8 @@ class Run {
     if (this.#program.ending !== 'errand') return;
     for (const step of this.#compiled.steps) {
       if (step === until) break;
-      if (opens.has(step.syscall) && step.slot.value !== undefined && step.slot.value >= 0) attempt('close', step.slot.value);
+      if (opens.has(step.syscall) && step.slot.value !== undefined && step.slot.value >= 0)
+        attempt('close', step.slot.value);
     }
   }
 
@@ -409,7 +430,28 @@ function isExec(step: Step): boolean {
 
 /** Calls whose result is a new descriptor. */
 const opens: ReadonlySet<string> = new Set([
-  'open', 'openat', 'openat2', 'fsopen', 'fsmount', 'fspick', 'open_tree', 'open_tree_attr', 'socket', 'pidfd_open',
-  'memfd_create', 'eventfd2', 'timerfd_create', 'signalfd4', 'epoll_create1', 'inotify_init1', 'landlock_create_ruleset',
-  'bpf', 'dup', 'open_by_handle_at', 'userfaultfd', 'accept4', 'pidfd_getfd', 'mq_open',
+  'open',
+  'openat',
+  'openat2',
+  'fsopen',
+  'fsmount',
+  'fspick',
+  'open_tree',
+  'open_tree_attr',
+  'socket',
+  'pidfd_open',
+  'memfd_create',
+  'eventfd2',
+  'timerfd_create',
+  'signalfd4',
+  'epoll_create1',
+  'inotify_init1',
+  'landlock_create_ruleset',
+  'bpf',
+  'dup',
+  'open_by_handle_at',
+  'userfaultfd',
+  'accept4',
+  'pidfd_getfd',
+  'mq_open',
 ]);

@@ -13,8 +13,25 @@
  * - `cwd`, `signals`, `filter`, `exec`
  */
 export const phases = [
-  'birth', 'join', 'user', 'nest', 'host', 'mount', 'root', 'sysctl', 'limits', 'bounding', 'credentials', 'privileges',
-  'landlock', 'fds', 'cwd', 'signals', 'filter', 'exec', 'end',
+  'birth',
+  'join',
+  'user',
+  'nest',
+  'host',
+  'mount',
+  'root',
+  'sysctl',
+  'limits',
+  'bounding',
+  'credentials',
+  'privileges',
+  'landlock',
+  'fds',
+  'cwd',
+  'signals',
+  'filter',
+  'exec',
+  'end',
 ] as const;
 
 /** One of {@link phases}. */

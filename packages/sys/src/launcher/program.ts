@@ -1,5 +1,5 @@
 import { fstatSync } from 'node:fs';
-import { Fd } from '../fd.js';
+import type { Fd } from '../fd.js';
 import { callText, cString, invalid, word } from '../kernel.js';
 import { AT, CLONE, F, PR } from '../raw/flags.js';
 import type { SyscallName } from '../raw/numbers.js';
@@ -75,7 +75,16 @@ export class LaunchProgram {
     for (const arg of args) check(name, arg);
     this.#refuseUnsafe(name, args);
     const slot = new Slot(name);
-    const step: Step = { phase, syscall: name, args, slot, options, onZero: undefined, onValue: undefined, onIgnored: undefined };
+    const step: Step = {
+      phase,
+      syscall: name,
+      args,
+      slot,
+      options,
+      onZero: undefined,
+      onValue: undefined,
+      onIgnored: undefined,
+    };
     this.#of(phase).push(step);
     return slot;
   }
@@ -124,7 +133,8 @@ export class LaunchProgram {
    * @param flags - `CLONE.NEW*` without `NEWUSER`: a user namespace is made beforehand and joined
    */
   unshare(flags: number): void {
-    if (flags & CLONE.NEWUSER) throw invalid('a launch joins a user namespace that exists, so that its maps are written');
+    if (flags & CLONE.NEWUSER)
+      throw invalid('a launch joins a user namespace that exists, so that its maps are written');
     const allowed =
       CLONE.NEWNS | CLONE.NEWCGROUP | CLONE.NEWUTS | CLONE.NEWIPC | CLONE.NEWPID | CLONE.NEWNET | CLONE.NEWTIME;
     if (flags & ~allowed) throw invalid(`not namespace flags: 0x${(flags & ~allowed).toString(16)}`);
@@ -218,7 +228,8 @@ export class LaunchProgram {
   explain(): string {
     const { steps, clone } = this.compile();
     const lines = steps.map(
-      (step, i) => `${String(i + 1).padStart(3)}  ${step.phase.padEnd(11)} ${stepText(step, steps)}${notes(step, steps)}`,
+      (step, i) =>
+        `${String(i + 1).padStart(3)}  ${step.phase.padEnd(11)} ${stepText(step, steps)}${notes(step, steps)}`,
     );
     return [`     clone       ${clone}`, ...lines, ''].join('\n');
   }
@@ -236,7 +247,8 @@ export class LaunchProgram {
     else if (nested) {
       nest = row('nest', 'clone3', [], { text: `clone3(${flagText(this.#flags | CLONE.PARENT)})` });
       lists.set('nest', [nest]);
-    } else if (this.#flags) lists.set('nest', [row('nest', 'unshare', [this.#flags], { text: `unshare(${flagText(this.#flags)})` })]);
+    } else if (this.#flags)
+      lists.set('nest', [row('nest', 'unshare', [this.#flags], { text: `unshare(${flagText(this.#flags)})` })]);
     lists.set('fds', [...this.#of('fds'), ...this.#closing()]);
     lists.set('join', joinOrder(this.#of('join')));
     const exit = row('end', 'exit', [0]);
@@ -297,7 +309,13 @@ export class LaunchProgram {
     const from = this.#closeFrom;
     if (from === undefined) return [];
     const kept = this.#kept ?? -1;
-    const ranges = kept < from ? [[from, LAST_FD]] : [[from, kept - 1], [kept + 1, LAST_FD]];
+    const ranges =
+      kept < from
+        ? [[from, LAST_FD]]
+        : [
+            [from, kept - 1],
+            [kept + 1, LAST_FD],
+          ];
     return ranges
       .filter(([first, last]) => (first as number) <= (last as number))
       .map(([first, last]) => row('fds', 'close_range', [first as number, last as number, 0]));
@@ -314,10 +332,12 @@ export class LaunchProgram {
     if (memoryWide.has(name) || (name === 'prctl' && typeof first === 'number' && memoryWidePrctl.has(first))) {
       throw invalid(`${callText(name, args)} would change the memory of this process too`);
     }
-    if (name === 'clone' || name === 'fork' || name === 'vfork') throw invalid(`${name} is the launcher's own business`);
+    if (name === 'clone' || name === 'fork' || name === 'vfork')
+      throw invalid(`${name} is the launcher's own business`);
     if (this.ending === 'errand') {
       const setsFlags = name === 'fcntl' && args[1] === F.SETFD;
-      if (ownDescriptors.has(name) || setsFlags) throw invalid(`${name} in an errand would act on this process's descriptors`);
+      if (ownDescriptors.has(name) || setsFlags)
+        throw invalid(`${name} in an errand would act on this process's descriptors`);
       if (name === 'execve' || name === 'execveat') throw invalid('an errand ends by itself; use a process to execute');
     }
   }
@@ -340,15 +360,48 @@ export interface Compiled {
 }
 
 const memoryWide: ReadonlySet<SyscallName> = new Set([
-  'mmap', 'munmap', 'mremap', 'mprotect', 'pkey_mprotect', 'brk', 'madvise', 'process_madvise', 'mlock', 'mlock2',
-  'mlockall', 'munlock', 'munlockall', 'membarrier', 'remap_file_pages', 'shmat', 'shmdt', 'io_setup', 'io_destroy',
-  'userfaultfd', 'set_robust_list', 'rseq', 'set_tid_address', 'map_shadow_stack', 'mseal',
+  'mmap',
+  'munmap',
+  'mremap',
+  'mprotect',
+  'pkey_mprotect',
+  'brk',
+  'madvise',
+  'process_madvise',
+  'mlock',
+  'mlock2',
+  'mlockall',
+  'munlock',
+  'munlockall',
+  'membarrier',
+  'remap_file_pages',
+  'shmat',
+  'shmdt',
+  'io_setup',
+  'io_destroy',
+  'userfaultfd',
+  'set_robust_list',
+  'rseq',
+  'set_tid_address',
+  'map_shadow_stack',
+  'mseal',
 ]);
 const memoryWidePrctl: ReadonlySet<number> = new Set([
-  PR.SET_MM, PR.SET_MDWE, PR.SET_MEMORY_MERGE, PR.SET_DUMPABLE, PR.SET_THP_DISABLE,
+  PR.SET_MM,
+  PR.SET_MDWE,
+  PR.SET_MEMORY_MERGE,
+  PR.SET_DUMPABLE,
+  PR.SET_THP_DISABLE,
 ]);
 const ownDescriptors: ReadonlySet<SyscallName> = new Set(['close', 'close_range', 'dup2', 'dup3']);
-const credentialCalls: ReadonlySet<SyscallName> = new Set(['setuid', 'setgid', 'setresuid', 'setresgid', 'setreuid', 'setregid']);
+const credentialCalls: ReadonlySet<SyscallName> = new Set([
+  'setuid',
+  'setgid',
+  'setresuid',
+  'setresgid',
+  'setreuid',
+  'setregid',
+]);
 
 /** A namespace that the joined user namespace owns can be joined after it only, any other before it only. */
 function joinOrder(steps: readonly Step[]): Step[] {
@@ -374,7 +427,16 @@ const LAST_FD = 0xffffffff;
 const NS_GET_USERNS = 0xb701;
 
 function row(phase: Phase, syscall: SyscallName, args: readonly StepArg[], options: StepOptions = {}): Step {
-  return { phase, syscall, args, slot: new Slot(syscall), options, onZero: undefined, onValue: undefined, onIgnored: undefined };
+  return {
+    phase,
+    syscall,
+    args,
+    slot: new Slot(syscall),
+    options,
+    onZero: undefined,
+    onValue: undefined,
+    onIgnored: undefined,
+  };
 }
 
 function check(name: string, arg: StepArg): void {

@@ -8,11 +8,21 @@ import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
 export const FRAME = { size: 128, args: 8, steps: 48, failed: 56, errno: 64, mask: 72, all: 80 } as const;
 /** The same of a step. */
 export const STEP = {
-  size: 128, nr: 0, args: 8, indirect: 56, result: 64, onZero: 72, onValue: 80, ignore: 88, onIgnored: 96, again: 104,
-  tries: 112, reached: 120,
+  size: 128,
+  nr: 0,
+  args: 8,
+  indirect: 56,
+  result: 64,
+  onZero: 72,
+  onValue: 80,
+  ignore: 88,
+  onIgnored: 96,
+  again: 104,
+  tries: 112,
+  reached: 120,
 } as const;
 /** struct clone_args, version 2. */
-export const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, exitSignal: 32, cgroup: 80 } as const;
+const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, exitSignal: 32, cgroup: 80 } as const;
 
 /** A program in memory, as the machine code reads it. */
 export interface Table {

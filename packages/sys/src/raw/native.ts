@@ -71,7 +71,10 @@ export function native(): Native {
 function load(): Native {
   const blob = blobs[process.arch];
   if (process.platform !== 'linux' || !blob) {
-    throw new UnsupportedError('@iso/sys', `it needs Linux on x64 or arm64, this is ${process.platform}-${process.arch}`);
+    throw new UnsupportedError(
+      '@iso/sys',
+      `it needs Linux on x64 or arm64, this is ${process.platform}-${process.arch}`,
+    );
   }
   const koffi = createRequire(import.meta.url)('koffi') as Koffi;
   const libc = koffi.load(null);
@@ -84,7 +87,10 @@ function load(): Native {
   if (page > 2n ** 63n) throw new UnsupportedError('@iso/sys', 'the kernel gave no memory for the launcher');
   new Uint8Array(koffi.view(page, bytes.length)).set(bytes);
   if (mprotect(page, bytes.length, PROT_READ_EXEC) !== 0) {
-    throw new UnsupportedError('@iso/sys', 'the kernel denies executable memory to this process (is it confined by an LSM?)');
+    throw new UnsupportedError(
+      '@iso/sys',
+      'the kernel denies executable memory to this process (is it confined by an LSM?)',
+    );
   }
   const word = 'int64';
   return {

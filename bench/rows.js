@@ -1,0 +1,186 @@
+// One object a row: `measure()` runs ours and theirs in turn and returns medians in milliseconds.
+import { execFileSync, spawn as nodeSpawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run as runContainer } from '@iso/container';
+import { namespaces } from '@iso/namespaces';
+import { spawn } from '@iso/process';
+
+const has = (tool) => spawnSync('sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' }).status === 0;
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)];
+}
+
+/** Ours, theirs, ours, … so that a drift of the machine meets both. */
+async function compare(rounds, ours, theirs, peerName) {
+  const times = { ours: [], theirs: [] };
+  for (let i = -3; i < rounds; i++) {
+    for (const [who, work] of [
+      ['ours', ours],
+      ['theirs', theirs],
+    ]) {
+      const start = performance.now();
+      const own = await work();
+      // A peer that measures itself returns its milliseconds.
+      if (i >= 0) times[who].push(typeof own === 'number' ? own : performance.now() - start);
+    }
+  }
+  const result = { ours: median(times.ours), peer: median(times.theirs) };
+  return { ...result, peerName, unit: 'ms', ratio: result.ours / result.peer };
+}
+
+const unavailable = (peerName, unit = 'ms') => ({ ours: null, peer: null, peerName, unit, ratio: null });
+
+async function spawnConfined(rounds = 100) {
+  if (!has('gcc')) return unavailable('the same calls in C (gcc is missing)');
+  const folder = mkdtempSync(join(tmpdir(), 'iso-bench-'));
+  try {
+    const binary = join(folder, 'baseline');
+    execFileSync('gcc', ['-O2', '-o', binary, new URL('baseline.c', import.meta.url).pathname]);
+    const part = namespaces({
+      mount: 'new',
+      pid: 'new',
+      uts: { hostname: 'box' },
+      ipc: 'new',
+      net: 'new',
+      cgroup: 'new',
+    });
+    const ours = async () => {
+      const child = await spawn('/bin/true', [], { stdio: 'ignore', env: {}, confine: [part] });
+      await child.exited;
+    };
+    // The C program times each of its rounds itself: its own start is not part of it.
+    const theirs = async () => {
+      const lines = execFileSync(binary, ['3'], { encoding: 'utf8' }).trim().split('\n');
+      return median(lines.map(Number));
+    };
+    return await compare(rounds, ours, theirs, 'the same namespaces in C');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function spawnPlain(rounds = 200) {
+  const ours = async () => {
+    const child = await spawn('/bin/true', [], { stdio: 'ignore' });
+    await child.exited;
+  };
+  const theirs = () =>
+    new Promise((resolve, reject) => {
+      nodeSpawn('/bin/true', [], { stdio: 'ignore' })
+        .on('exit', () => resolve())
+        .on('error', reject);
+    });
+  return compare(rounds, ours, theirs, "Node's child_process.spawn");
+}
+
+async function containerRun(rounds = 30) {
+  if (process.getuid() !== 0 || !has('crun')) return unavailable('crun run (needs root and crun)');
+  const peer = await startCrun();
+  try {
+    const ours = async () => {
+      const box = await runContainer({
+        root: '/',
+        command: ['/bin/true'],
+        stdio: 'ignore',
+        memory: 256 * 2 ** 20,
+        pidsLimit: 64,
+      });
+      await box.exited;
+    };
+    return await compare(rounds, ours, () => peer.run(1, 1), 'crun run');
+  } finally {
+    peer.close();
+  }
+}
+
+async function containerRun200(rounds = 3) {
+  if (process.getuid() !== 0 || !has('crun')) return unavailable('crun run (needs root and crun)');
+  const peer = await startCrun();
+  try {
+    const ours = async () => {
+      let left = 200;
+      const lane = async () => {
+        while (left-- > 0) {
+          const box = await runContainer({
+            root: '/',
+            command: ['/bin/true'],
+            stdio: 'ignore',
+            memory: 256 * 2 ** 20,
+            pidsLimit: 64,
+          });
+          await box.exited;
+        }
+      };
+      await Promise.all(Array.from({ length: 16 }, lane));
+    };
+    return await compare(rounds, ours, () => peer.run(200, 16), 'crun run');
+  } finally {
+    peer.close();
+  }
+}
+
+/** crun in a mount namespace of its own, without the v2 tree of a hybrid layout, on an overlay of the host's root. */
+async function startCrun() {
+  const folder = mkdtempSync(join(tmpdir(), 'iso-bench-'));
+  execFileSync('crun', ['spec'], { cwd: folder });
+  const file = join(folder, 'config.json');
+  const config = JSON.parse(execFileSync('cat', [file], { encoding: 'utf8' }));
+  config.process.args = ['/bin/true'];
+  config.process.terminal = false;
+  config.root = { path: 'rootfs', readonly: false };
+  config.linux.resources = { memory: { limit: 256 * 2 ** 20 }, pids: { limit: 64 } };
+  writeFileSync(file, JSON.stringify(config));
+  const script = `
+    mkdir -p t rootfs && mount -t tmpfs t t && mkdir t/upper t/work
+    umount /sys/fs/cgroup/unified 2>/dev/null
+    mount -t overlay o -o lowerdir=/,upperdir=t/upper,workdir=t/work rootfs
+    n=0
+    while read count lanes; do
+      n=$((n+1)); start=$(date +%s%N)
+      seq $count | xargs -P $lanes -I% crun --root ${folder}/state run --bundle ${folder} iso-bench-$n-% </dev/null >/dev/null 2>${folder}/errors || echo failed >&2
+      echo $(( $(date +%s%N) - start ))
+    done`;
+  const shell = nodeSpawn('unshare', ['-m', 'sh', '-c', script], { cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
+  shell.stdout.setEncoding('utf8');
+  return {
+    run: (count, lanes) =>
+      new Promise((resolve, reject) => {
+        shell.stdout.once('data', (text) => resolve(Number(text) / 1e6));
+        shell.once('exit', () => reject(new Error('the shell around crun ended')));
+        shell.stdin.write(`${count} ${lanes}\n`);
+      }),
+    close: () => {
+      shell.stdin.end();
+      spawnSync('sleep', ['0.3']);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function rssPerContainer() {
+  const count = 100;
+  const rss = () => {
+    globalThis.gc?.();
+    return process.memoryUsage().rss;
+  };
+  const start = async () => runContainer({ root: '/', command: ['sleep', '600'], stdio: 'ignore' });
+  const warm = await Promise.all(Array.from({ length: 20 }, start));
+  const before = rss();
+  const boxes = [];
+  for (let i = 0; i < count; i++) boxes.push(await start());
+  const each = Math.max(0, (rss() - before) / count / 1024);
+  await Promise.all([...warm, ...boxes].map((box) => box[Symbol.asyncDispose]()));
+  return { ours: each, peer: 64, peerName: 'the limit of the design', unit: 'KiB', ratio: each / 64 };
+}
+
+export const rows = [
+  { name: 'spawn-confined', target: 1.15, measure: spawnConfined },
+  { name: 'spawn-plain', target: 0.75, measure: spawnPlain },
+  { name: 'container-run', target: 0.35, measure: containerRun },
+  { name: 'container-run-200', target: 0.35, measure: containerRun200 },
+  { name: 'rss-per-container', target: 1, measure: rssPerContainer },
+];

@@ -1,0 +1,186 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { detect } from '@iso/cgroups';
+import { afterAll, describe, expect, it } from 'vitest';
+import { explainContainer, run } from './index.js';
+
+const root = process.getuid?.() === 0;
+const folder = mkdtempSync(join(tmpdir(), 'iso-test-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const source = join(import.meta.dirname, 'cli.ts');
+function iso(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, ['--conditions=iso-source', '--import', 'tsx', source, ...args], {
+    encoding: 'utf8',
+  });
+}
+const limits = (() => {
+  const layout = detect();
+  return (
+    root &&
+    (layout.kind !== 'unified' || readFileSync(`${layout.unified}/cgroup.controllers`, 'utf8').includes('memory'))
+  );
+})();
+
+describe('iso run', () => {
+  it('is pid 1 with its own host name, clean signals, no foreign descriptor; the host’s mounts stay', () => {
+    const before = readFileSync('/proc/self/mountinfo', 'utf8');
+    const { stdout, stderr, status } = iso(
+      'run',
+      '--hostname',
+      'box',
+      '/',
+      'sh',
+      '-c',
+      'echo $$; hostname; ls /proc/self/fd; grep -E "SigBlk|SigIgn" /proc/self/status; id -u; touch /tmp/inside && echo wrote',
+    );
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    expect(stdout).toBe('1\nbox\n0\n1\n2\n3\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n0\nwrote\n');
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(before);
+    expect(existsSync('/tmp/inside')).toBe(false);
+  });
+
+  it('has the exit codes of docker', () => {
+    expect(iso('run', '/', 'sh', '-c', 'exit 7').status).toBe(7);
+    expect(iso('run', '/', 'sh', '-c', 'kill -9 $$; sleep 1').status).toBe(0);
+    expect(iso('run', '/', 'no-such-command').status).toBe(127);
+    expect(iso('run', '/', '/etc/passwd').status).toBe(126);
+    expect(iso('run', '/no/such/root', 'true').status).toBe(125);
+    expect(iso('run', '--no-such-option', '/', 'true').status).toBe(125);
+    expect(iso('run', '--network', 'moon', '/', 'true').status).toBe(125);
+    expect(iso('run', '-w', '/no/such', '/', 'true').status).toBe(125);
+  });
+
+  it('says what is wrong in one line', () => {
+    for (const args of [
+      ['-v', 'a:b'],
+      ['-v', '/a'],
+      ['--tmpfs', 'x'],
+      ['-m', '12q'],
+      ['--cpus', '-1'],
+      ['--name', '../x'],
+      ['-u', 'nobody-here'],
+      ['-u', '4294967295'],
+      ['-u', ''],
+      ['-u', '0x1'],
+      ['-u', '1:'],
+    ]) {
+      const { status, stderr } = iso('run', ...args, '/', 'true');
+      expect(status, args.join(' ')).toBe(125);
+      expect(stderr.trim().split('\n'), args.join(' ')).toHaveLength(1);
+    }
+  });
+
+  it('passes environment, working directory, volumes, tmpfs', () => {
+    mkdirSync(join(folder, 'data'), { recursive: true });
+    writeFileSync(join(folder, 'data/file'), 'from the host');
+    const { stdout, stderr } = iso(
+      'run',
+      '-e',
+      'A=b c',
+      '-w',
+      '/usr',
+      '-v',
+      `${join(folder, 'data')}:/mnt/data:ro`,
+      '--tmpfs',
+      '/mnt/t:size=64k',
+      '/',
+      'sh',
+      '-c',
+      'echo "$A"; pwd; cat /mnt/data/file; touch /mnt/data/x 2>/dev/null || echo ro; stat -f -c %T /mnt/t; env | grep -c SECRET',
+    );
+    expect(stderr).toBe('');
+    expect(stdout).toBe('b c\n/usr\nfrom the hostro\ntmpfs\n0\n');
+  });
+
+  it('prints its launch program', async () => {
+    const text = await explainContainer({ root: '/', command: ['true'] });
+    expect(text).toMatch(/clone3\([\s\S]*pivot_root\("\.", "\."\)[\s\S]*close_range[\s\S]*execve/);
+    expect(iso('run', '--explain', '/', 'true').stdout).toContain('pivot_root');
+  });
+
+  it('refuses a working directory that leads out by a magic link', async () => {
+    for (const fd of [3, 7, 20]) {
+      await expect(run({ root: '/', command: ['true'], cwd: `/proc/self/fd/${fd}` })).rejects.toMatchObject({
+        step: { phase: 'cwd' },
+      });
+    }
+  });
+
+  it('starts a read-only root', async () => {
+    const box = await run({
+      root: '/',
+      readonly: true,
+      command: ['sh', '-c', 'touch /x 2>/dev/null && exit 1; exit 0'],
+    });
+    expect(await box.exited).toMatchObject({ code: 0 });
+  });
+});
+
+describe.skipIf(!root)('as root [needs root]', () => {
+  it('runs as a user of the root’s own passwd file, which may be an attack', async () => {
+    const { stdout } = iso('run', '-u', 'nobody', '/', 'sh', '-c', 'id -u; id -G; grep Groups /proc/self/status');
+    expect(stdout).toMatch(/^65534\n65534\nGroups:\s*\n$/);
+    const path = join(folder, 'root');
+    for (const name of ['etc', 'proc', 'dev', 'sys']) mkdirSync(join(path, name), { recursive: true });
+    spawnSync('mkfifo', [join(path, 'etc/passwd')]);
+    await expect(run({ root: path, user: 'x', command: ['/x'] })).rejects.toThrow(
+      /no regular file|unable to find user/,
+    );
+    rmSync(join(path, 'etc/passwd'));
+    symlinkSync('/proc/self/environ', join(path, 'etc/passwd'));
+    await expect(run({ root: path, user: 'x', command: ['/x'] })).rejects.toThrow();
+  });
+
+  it('does not execute through a link to this program (CVE-2019-5736)', async () => {
+    const path = join(folder, 'exe');
+    for (const name of ['etc', 'proc', 'dev', 'sys', 'bin']) mkdirSync(join(path, name), { recursive: true });
+    symlinkSync('/proc/self/exe', join(path, 'bin/x'));
+    await expect(run({ root: path, command: ['/bin/x'] })).rejects.toMatchObject({
+      code: 'ELOOP',
+      step: { phase: 'exec' },
+    });
+  });
+
+  it('keeps ids apart in a private user namespace', async () => {
+    const box = await run({
+      root: '/',
+      userns: 'private',
+      command: ['sh', '-c', 'readlink /proc/self/ns/user; id -u; mount -t tmpfs x /mnt && echo mounted'],
+    });
+    let text = '';
+    box.child.stdout?.on('data', (chunk) => (text += chunk));
+    await box.exited;
+    expect(text).toMatch(/^user:\[\d+\]\n0\nmounted\n$/);
+    expect(text).not.toContain(readFileSync('/proc/self/mountinfo', 'utf8'));
+  });
+
+  it.skipIf(!limits)('limits, and says that memory ran out [needs the memory controller]', async () => {
+    const box = await run({
+      root: '/',
+      command: ['sh', '-c', 'x=0123456789abcdef; while :; do x=$x$x; done'],
+      memory: 24 * 1024 * 1024,
+      pidsLimit: 10,
+      cpus: 1,
+    });
+    expect(await box.exited).toMatchObject({ signal: 'SIGKILL', oomKilled: true });
+  });
+
+  it('leaves no process when Node is killed', () => {
+    const script = `import { run } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
+      const box = await run({ root: '/', command: ['sleep', '987'], stdio: 'ignore' });
+      process.stdout.write(String(box.child.pid)); setTimeout(() => process.kill(process.pid, 'SIGKILL'), 50);`;
+    const { stdout } = spawnSync(
+      process.execPath,
+      ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script],
+      { encoding: 'utf8' },
+    );
+    const deadline = Date.now() + 2000;
+    while (existsSync(`/proc/${stdout}`) && Date.now() < deadline) spawnSync('sleep', ['0.02']);
+    expect(Number(stdout)).toBeGreaterThan(1);
+    expect(existsSync(`/proc/${stdout}`)).toBe(false);
+  });
+});
