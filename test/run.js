@@ -60,7 +60,7 @@ else if (!has('setpriv')) skip('kernel tests as a plain user', 'setpriv is missi
 else plainUser();
 if (existsSync('test/docs.test.ts'))
   stage('examples of the documents', process.execPath, [...vitest, '--project', 'docs']);
-if (existsSync('test/vm/vm.js'))
+if (existsSync('test/vm/run.js'))
   stage('kernel tests in a virtual machine, cgroup v2', process.execPath, ['test/vm/run.js']);
 stage('package shape', process.execPath, ['test/lint-packages.js']);
 stage('reference documents', process.execPath, ['node_modules/typedoc/bin/typedoc', '--logLevel', 'Warn']);

@@ -84,13 +84,13 @@ describe('iso run', () => {
       '-w',
       '/usr',
       '-v',
-      `${join(folder, 'data')}:/mnt/data:ro`,
+      `${join(folder, 'data')}:/data:ro`,
       '--tmpfs',
-      '/mnt/t:size=64k',
+      '/memory:size=64k',
       '/',
       'sh',
       '-c',
-      'echo "$A"; pwd; cat /mnt/data/file; touch /mnt/data/x 2>/dev/null || echo ro; stat -f -c %T /mnt/t; env | grep -c SECRET',
+      'echo "$A"; pwd; cat /data/file; touch /data/x 2>/dev/null || echo ro; stat -f -c %T /memory; env | grep -c SECRET',
     );
     expect(stderr).toBe('');
     expect(stdout).toBe('b c\n/usr\nfrom the hostro\ntmpfs\n0\n');
@@ -149,7 +149,7 @@ describe.skipIf(!root)('as root [needs root]', () => {
     const box = await run({
       root: '/',
       userns: 'private',
-      command: ['sh', '-c', 'readlink /proc/self/ns/user; id -u; mount -t tmpfs x /mnt && echo mounted'],
+      command: ['sh', '-c', 'readlink /proc/self/ns/user; id -u; mount -t tmpfs x /media && echo mounted'],
     });
     let text = '';
     box.child.stdout?.on('data', (chunk) => (text += chunk));

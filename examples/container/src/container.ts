@@ -156,7 +156,7 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
       ...(network === 'none' ? { net: 'new' as const } : {}),
     }),
     rootfs({
-      root: layers(options.root, ownUser),
+      root: layers(options.root, ownUser, options.readonly ?? false),
       readonly: options.readonly ?? false,
       mounts: mounts(hostname, options, network),
       maskedPaths: defaultMaskedPaths,
@@ -184,10 +184,12 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
 }
 
 /** In a user namespace a directory with mounts below it is no lower layer for the kernel: its entries are. */
-function layers(root: string, ownUser: boolean): MountSource {
+function layers(root: string, ownUser: boolean, readonly: boolean): MountSource {
   const below = root === '/' ? '/' : `${root.replace(/\/+$/, '')}/`;
   const covered = ownUser && mountTable().some((mount) => mount.target !== '/' && mount.target.startsWith(below));
-  return covered ? patchwork({ lower: root }) : overlay({ lower: [root], upper: 'tmpfs', userxattr: ownUser });
+  return covered
+    ? patchwork({ lower: root, readonly })
+    : overlay({ lower: [root], upper: 'tmpfs', userxattr: ownUser });
 }
 
 /** Every id as it is: the namespace takes the capabilities away from the host, not the names of files' owners. */

@@ -172,7 +172,7 @@ describe.skipIf(!root)('a hostile root file system [needs root]', () => {
     const outside = join(folder, 'outside');
     mkdirSync(outside);
     const path = smallRoot();
-    for (const to of [outside, '../../../../../../../../..' + outside, '/etc']) {
+    for (const to of [outside, `../../../../../../../../..${outside}`, '/etc']) {
       symlinkSync(to, join(path, name));
       const program = new LaunchProgram();
       program.unshare(CLONE.NEWPID | CLONE.NEWNET);

@@ -40,7 +40,7 @@ async function inside(part: Part, script: string): Promise<string> {
 
 function launchMemory(): number {
   const folder = mkdtempSync(join(tmpdir(), 'iso-test-'));
-  const fd = Fd.open(join(folder, 'out'), { flags: 0o102 });
+  const fd = Fd.open(join(folder, 'out'), { flags: 0o102, mode: 0o600 });
   rmSync(folder, { recursive: true });
   return fd.release();
 }

@@ -147,7 +147,9 @@ describe('spawn', () => {
 
   it('names what is wrong', async () => {
     await expect(spawn('/no/such', [])).rejects.toMatchObject({ code: 'ENOENT', syscall: 'execve', path: '/no/such' });
-    await expect(spawn('no-such-command', [])).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(spawn('no-such-command', [], { env: { PATH: '/usr/bin:/bin' } })).rejects.toMatchObject({
+      code: 'ENOENT',
+    });
     await expect(spawn('true', [], { cwd: '/no/such' })).rejects.toMatchObject({ code: 'ENOENT', syscall: 'chdir' });
     await expect(spawn('/etc/passwd', [])).rejects.toMatchObject({ code: 'EACCES', step: { phase: 'exec' } });
     await expect(spawn('a\0b', [])).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });

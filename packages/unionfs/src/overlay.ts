@@ -75,7 +75,7 @@ export interface Layer {
 }
 
 /** Adds the steps that mount lower layers and a writable one; the result is detached. */
-export function mountUnion(program: LaunchProgram, options: OverlayOptions, layer: Layer | undefined): Slot {
+export function mountUnion(program: LaunchProgram, options: OverlayOptions, layer: Layer | undefined, attr = 0): Slot {
   const lowers = options.lower.map((path) => openDirectory(program, path));
   const hint = 'the kernel has no overlay file system, or not for user namespaces (Linux 5.11)';
   const context = program.step('mount', 'fsopen', ['overlay', FSOPEN_CLOEXEC], { hint });
@@ -116,7 +116,7 @@ export function mountUnion(program: LaunchProgram, options: OverlayOptions, laye
     context,
     hint: 'in a user namespace a lower layer must have no mounts of the host below it',
   });
-  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, 0]);
+  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, attr]);
 }
 
 /**

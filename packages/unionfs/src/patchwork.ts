@@ -9,6 +9,8 @@ export interface PatchworkOptions {
   lower: string;
   /** Most bytes of the writable layer; default half of the memory. */
   size?: number;
+  /** Makes the entries read-only. */
+  readonly?: boolean;
   /** Names that stay empty directories, because something is mounted there anyway; default `proc`, `sys`, `dev`. */
   empty?: readonly string[];
 }
@@ -46,6 +48,8 @@ export function patchwork(options: PatchworkOptions): MountSource {
   };
 }
 
+const S_IFREG = 0o100000;
+
 function open(
   program: LaunchProgram,
   options: PatchworkOptions,
@@ -53,6 +57,7 @@ function open(
 ): Slot {
   const base = options.lower === '/' ? '' : options.lower.replace(/\/+$/, '');
   const empty = new Set(options.empty ?? ['proc', 'sys', 'dev']);
+  const attr = options.readonly ? MOUNT_ATTR.RDONLY : 0;
   const mounts = mountTable().map((mount) => mount.target);
   const memory = mountMemory(program, options.size);
   const root = newMount(program, 'tmpfs', { parameters: { mode: '755', size: '1048576' } });
@@ -73,10 +78,11 @@ function open(
             program,
             { lower: [path], userxattr: true },
             makeLayer(program, memory, `upper${i}`, `work${i}`, mode),
+            attr,
           );
       patches.push({ name, mount, directory: true });
     } else if (entry.isFile()) {
-      program.step('mount', 'openat', [root, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, 0o600]);
+      program.step('mount', 'mknodat', [root, name, S_IFREG | 0o600, 0]);
       patches.push({ name, mount: cloneMount(program, path, { attr: MOUNT_ATTR.RDONLY }), directory: false });
     }
   }
