@@ -216,10 +216,15 @@ function mounts(hostname: string, options: ContainerOptions, network: string): M
   ];
 }
 
+let swept: Promise<unknown> | undefined;
+
 async function createCgroup(name: string, { memory, cpus, pidsLimit }: ContainerOptions): Promise<Cgroup | undefined> {
   if (memory === undefined && cpus === undefined && pidsLimit === undefined) return undefined;
-  await Cgroup.sweep();
+  // What a killed process left is found once; a process does not leave anything to itself.
+  swept ??= Cgroup.sweep();
+  await swept;
   return Cgroup.create(name, {
+    controllers: [],
     limits: {
       ...(memory === undefined ? {} : { memory: { max: memory } }),
       ...(cpus === undefined ? {} : { cpu: { max: cpus } }),

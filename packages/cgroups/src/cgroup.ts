@@ -8,6 +8,11 @@ import { type Limits, plan } from './limits.js';
 /** Where a cgroup goes, and what it starts with. */
 export interface CreateOptions {
   limits?: Limits;
+  /**
+   * v1 controllers to join; default all. Each is a directory to make and a write before the program runs. Those that
+   * `limits` name are joined in any case, and the freezer where only it can kill reliably (no v2 tree).
+   */
+  controllers?: readonly Controller[];
   /** Directory of this package's cgroups below the root of each hierarchy, default `iso`. */
   parent?: string;
 }
@@ -72,6 +77,7 @@ export class Cgroup implements AsyncDisposable, Part {
     try {
       const byRoot = new Map<string, CgroupDirectory>();
       for (const [controller, root] of Object.entries(layout.v1) as [Controller, string][]) {
+        if (!joins(controller, layout, options)) continue;
         if (!byRoot.has(root)) byRoot.set(root, make(root));
         v1.set(controller, byRoot.get(root) as CgroupDirectory);
       }
@@ -271,6 +277,11 @@ export class Cgroup implements AsyncDisposable, Part {
     await this.kill();
     await this.remove();
   }
+}
+
+function joins(controller: Controller, layout: Layout, { controllers, limits = {} }: CreateOptions): boolean {
+  if (!controllers || controllers.includes(controller) || controller in limits) return true;
+  return controller === 'freezer' && layout.unified === undefined;
 }
 
 /** On a unified machine the controllers that limits need are enabled from the root down. */
