@@ -144,16 +144,18 @@ async function startCrun() {
     n=0
     while read count lanes; do
       n=$((n+1)); start=$(date +%s%N)
-      seq $count | xargs -P $lanes -I% crun --root ${folder}/state run --bundle ${folder} iso-bench-$n-% </dev/null >/dev/null 2>${folder}/errors || echo failed >&2
+      seq $count | xargs -P $lanes -I% crun --root ${folder}/state run --bundle ${folder} iso-bench-$n-% >/dev/null 2>${folder}/errors || cat ${folder}/errors >&2
       echo $(( $(date +%s%N) - start ))
     done`;
   const shell = nodeSpawn('unshare', ['-m', 'sh', '-c', script], { cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
   shell.stdout.setEncoding('utf8');
+  shell.on('exit', (code) => {
+    if (code) throw new Error(`the shell around crun ended with ${code}`);
+  });
   return {
     run: (count, lanes) =>
       new Promise((resolve, reject) => {
         shell.stdout.once('data', (text) => resolve(Number(text) / 1e6));
-        shell.once('exit', () => reject(new Error('the shell around crun ended')));
         shell.stdin.write(`${count} ${lanes}\n`);
       }),
     close: () => {

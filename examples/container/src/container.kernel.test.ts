@@ -10,11 +10,12 @@ const root = process.getuid?.() === 0;
 const folder = mkdtempSync(join(tmpdir(), 'iso-test-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const source = join(import.meta.dirname, 'cli.ts');
+// Where starting from the sources takes long, the build can be named.
+const command = process.env.ISO_CLI
+  ? [process.env.ISO_CLI]
+  : ['--conditions=iso-source', '--import', 'tsx', join(import.meta.dirname, 'cli.ts')];
 function iso(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, ['--conditions=iso-source', '--import', 'tsx', source, ...args], {
-    encoding: 'utf8',
-  });
+  return spawnSync(process.execPath, [...command, ...args], { encoding: 'utf8' });
 }
 const limits = (() => {
   const layout = detect();

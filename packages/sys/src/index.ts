@@ -15,4 +15,4 @@ export { AT, CLONE, F, O, P, POLL, PR, RESOLVE, W } from './raw/flags.js';
 export { type SyscallName, syscallNumber } from './raw/numbers.js';
 export { attempt, retryOnInterrupt, syscall } from './syscall.js';
 export { type ExitStatus, type ResourceUsage, reap } from './wait.js';
-export { FdWatcher, type WatchOptions, watchFd } from './watcher.js';
+export { FdWatcher, type Readiness, type WatchOptions, watchFd } from './watcher.js';

@@ -46,10 +46,12 @@ const strings = new TextEncoder();
  *
  * @param value - text; anything but NUL is allowed
  * @returns UTF-8 with a final NUL
- * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where it holds a NUL: the kernel would read a shorter string
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where it holds a NUL (the kernel would read a shorter string) or half a
+ * surrogate pair (it would read another one)
  */
 export function cString(value: string): Uint8Array {
   if (value.includes('\0')) throw invalid(`a string for the kernel holds a NUL byte: ${JSON.stringify(value)}`);
+  if (/\p{Surrogate}/u.test(value)) throw invalid(`a string for the kernel is no Unicode: ${JSON.stringify(value)}`);
   return strings.encode(`${value}\0`);
 }
 

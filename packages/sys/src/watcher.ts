@@ -1,11 +1,20 @@
 import { KernelError } from './error.js';
 import { Fd } from './fd.js';
+import { POLL } from './raw/flags.js';
 import { native, type PollHandle } from './raw/native.js';
+import { attempt, syscall } from './syscall.js';
+
+/**
+ * When a watcher calls back. `readable` and `writable` are level-triggered: again and again for as long as it is so.
+ * `priority` is POLLPRI, by which the kernel says that something happened: once for each event of a PSI trigger, of a
+ * `cgroup.events` file (read it once before, or the first call comes at once), for urgent data of a socket.
+ */
+export type Readiness = 'readable' | 'writable' | 'priority';
 
 /** What {@link watchFd} waits for. */
 export interface WatchOptions {
-  /** `readable` (default) or `writable`. */
-  for?: 'readable' | 'writable';
+  /** What to wait for; `readable` is the default. */
+  for?: Readiness;
   /** Gives up waiting. */
   signal?: AbortSignal;
 }
@@ -38,7 +47,7 @@ export function watchFd(fd: Fd | number, options: WatchOptions = {}): Promise<vo
 }
 
 /**
- * Calls back on the event loop each time a descriptor is ready (level-triggered). No thread waits: libuv's own
+ * Calls back on the event loop each time a descriptor is ready, see {@link Readiness}. No thread waits: libuv's own
  * epoll does, in worker threads too.
  *
  * @example
@@ -56,7 +65,7 @@ export function watchFd(fd: Fd | number, options: WatchOptions = {}): Promise<vo
  */
 export class FdWatcher implements Disposable {
   #handle: PollHandle | undefined;
-  readonly #fd: Fd;
+  #priority: Fd | undefined;
 
   /**
    * @param fd - a pollable descriptor; it must stay open until {@link FdWatcher.close}
@@ -64,16 +73,31 @@ export class FdWatcher implements Disposable {
    * @param callback - told each time
    * @throws {@link KernelError} `EPERM` for descriptors that cannot be polled: regular files, directories
    */
-  constructor(fd: Fd | number, event: 'readable' | 'writable', callback: () => void) {
-    this.#fd = Fd.borrow(fd);
+  constructor(fd: Fd | number, event: Readiness, callback: () => void) {
+    let { number } = Fd.borrow(fd);
+    let tell = callback;
+    if (event === 'priority') {
+      // libuv's poll as koffi wraps it knows no POLLPRI; an epoll that waits for nothing else is readable when it comes.
+      const priority = Fd.own(syscall('epoll_create1', EPOLL_CLOEXEC));
+      this.#priority = priority;
+      const interest = Buffer.alloc(16);
+      interest.writeUInt32LE(EPOLLET + POLL.PRI);
+      const refusal = attempt('epoll_ctl', priority, EPOLL_CTL_ADD, number, interest);
+      if (refusal < 0) {
+        this.close();
+        throw new KernelError(refusal, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number}, EPOLLPRI)` });
+      }
+      ({ number } = priority);
+      tell = () => {
+        attempt('epoll_pwait', priority, interest, 1, 0, null, 0);
+        callback();
+      };
+    }
     try {
-      this.#handle = native().poll(
-        this.#fd.number,
-        event === 'readable' ? { readable: true } : { writable: true },
-        callback,
-      );
+      this.#handle = native().poll(number, event === 'writable' ? { writable: true } : { readable: true }, tell);
     } catch (cause) {
-      throw new KernelError(1, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${this.#fd.number})`, cause });
+      this.close();
+      throw new KernelError(1, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})`, cause });
     }
   }
 
@@ -81,6 +105,8 @@ export class FdWatcher implements Disposable {
   close(): void {
     this.#handle?.close();
     this.#handle = undefined;
+    this.#priority?.close();
+    this.#priority = undefined;
   }
 
   /** Lets the process end although this still waits. */
@@ -100,3 +126,7 @@ export class FdWatcher implements Disposable {
     this.close();
   }
 }
+
+const EPOLL_CLOEXEC = 0x80000;
+const EPOLL_CTL_ADD = 1;
+const EPOLLET = 0x80000000;

@@ -237,18 +237,23 @@ export class LaunchProgram {
   /** @internal The table in order, and what the launch must know. */
   compile(): Compiled {
     const joining = this.#joins;
-    const nested = joining && (this.#joinsPid || (this.#flags & (CLONE.NEWPID | CLONE.NEWTIME)) !== 0);
+    const nested = joining && (this.#joinsPid || (this.#flags & CLONE.NEWPID) !== 0);
+    // A clone with NEWTIME enters at once on kernels before 6.3, and its clocks cannot be set any more. Unshared, it is entered
+    // by exec.
+    const time = this.#flags & CLONE.NEWTIME;
+    const flags = this.#flags & ~CLONE.NEWTIME;
     const memory = this.#shareMemory ? CLONE.VM : 0;
     const lists = new Map(this.#steps);
     const errand = this.ending === 'errand';
     let first = memory | CLONE.PIDFD | (errand ? CLONE.FILES : 0);
     let nest: Step | undefined;
-    if (!joining) first |= this.#flags;
+    if (!joining) first |= flags;
     else if (nested) {
-      nest = row('nest', 'clone3', [], { text: `clone3(${flagText(this.#flags | CLONE.PARENT)})` });
+      nest = row('nest', 'clone3', [], { text: `clone3(${flagText(flags | CLONE.PARENT)})` });
       lists.set('nest', [nest]);
-    } else if (this.#flags)
-      lists.set('nest', [row('nest', 'unshare', [this.#flags], { text: `unshare(${flagText(this.#flags)})` })]);
+    } else if (flags) lists.set('nest', [row('nest', 'unshare', [flags], { text: `unshare(${flagText(flags)})` })]);
+    if (time)
+      lists.set('host', [row('host', 'unshare', [time], { text: 'unshare(CLONE_NEWTIME)' }), ...this.#of('host')]);
     lists.set('fds', [...this.#of('fds'), ...this.#closing()]);
     lists.set('join', joinOrder(this.#of('join')));
     const exit = row('end', 'exit', [0]);
@@ -283,7 +288,7 @@ export class LaunchProgram {
       readers,
       clone: `clone3(${flagText((first | CLONE.VFORK) + CLONE.CLEAR_SIGHAND + (this.#cgroup ? CLONE.INTO_CGROUP : 0))})`,
       flags: first + CLONE.CLEAR_SIGHAND,
-      nestFlags: (memory | CLONE.PARENT | CLONE.VFORK | this.#flags) + CLONE.CLEAR_SIGHAND,
+      nestFlags: (memory | CLONE.PARENT | CLONE.VFORK | flags) + CLONE.CLEAR_SIGHAND,
       cgroup: this.#cgroup,
       outputs: [...this.#outputs, ...words],
       exposed: this.#exposed,
