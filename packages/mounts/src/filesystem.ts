@@ -1,4 +1,4 @@
-import { AT, type LaunchProgram, type Slot, type StepOptions } from '@iso/sys';
+import { AT, attempt, Fd, KernelError, type LaunchProgram, type Slot, type StepOptions, syscall } from '@iso/sys';
 import { FSCONFIG, FSOPEN_CLOEXEC, MNT, MOUNT_ATTR, MOVE_MOUNT, MS, mountAttr, OPEN_TREE } from './raw/flags.js';
 import type { MountFlags } from './spec.js';
 
@@ -47,6 +47,16 @@ export function newMount(
   return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], hint);
 }
 
+/** How a clone of mounts differs from them. */
+export interface CloneOptions {
+  /** Takes the mounts below it too. */
+  recursive?: boolean;
+  /** MOUNT_ATTR bits to set, on all of them. */
+  attr?: number;
+  /** MS.PRIVATE (default), MS.SLAVE, MS.SHARED. */
+  propagation?: number;
+}
+
 /**
  * A clone of the mounts at a path or descriptor of the child, private, with attributes. Of a shared mount the clone would
  * be shared too, and what is mounted on it would appear on the host.
@@ -59,37 +69,72 @@ export function newMount(
 export function cloneMount(
   program: LaunchProgram,
   from: string | Slot | { at: Slot; name: string },
-  options: { recursive?: boolean; attr?: number; propagation?: number; usernsFd?: number } = {},
+  options: CloneOptions = {},
 ): Slot {
-  const deep = options.recursive ? AT.RECURSIVE : 0;
-  const flags = OPEN_TREE.CLONE | OPEN_TREE.CLOEXEC | deep;
+  const flags = cloneFlags(options);
   const tree =
     typeof from === 'string'
       ? program.step('mount', 'open_tree', [AT.FDCWD, from, flags])
       : 'at' in from
         ? program.step('mount', 'open_tree', [from.at, from.name, flags])
         : program.step('mount', 'open_tree', [from, '', flags | AT.EMPTY_PATH]);
-  const set = (options.attr ?? 0) | (options.usernsFd === undefined ? 0 : MOUNT_ATTR.IDMAP);
-  const attr = mountAttr({
-    set,
-    propagation: options.propagation ?? MS.PRIVATE,
-    ...(options.usernsFd === undefined ? {} : { usernsFd: options.usernsFd }),
-  });
-  program.step('mount', 'mount_setattr', [tree, '', AT.EMPTY_PATH | deep, attr, attr.length], {
-    text: `mount_setattr(tree, {set: 0x${set.toString(16)}, propagation: 0x${(options.propagation ?? MS.PRIVATE).toString(16)}}${deep ? ', AT_RECURSIVE' : ''})`,
-    ...(options.usernsFd === undefined ? {} : { hint: 'the file system may not support id-mapped mounts' }),
+  const { attr = 0, propagation = MS.PRIVATE, recursive } = options;
+  const bytes = mountAttr({ set: attr, propagation });
+  program.step('mount', 'mount_setattr', [tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length], {
+    text: `mount_setattr(tree, {set: 0x${attr.toString(16)}, propagation: 0x${propagation.toString(16)}}${recursive ? ', AT_RECURSIVE' : ''})`,
   });
   return tree;
+}
+
+/**
+ * A clone of the mounts at a path, made here and held by its descriptor alone: it is in no mount namespace until somebody
+ * attaches it, and gone when the descriptor is closed. Needs CAP_SYS_ADMIN over this process's mount namespace.
+ *
+ * @param path - of this process
+ * @param options - as for {@link cloneMount}; `idmap` a user namespace whose maps the mount gets, see mount_setattr(2)
+ * @returns the detached mount
+ * @throws KernelError `EPERM` without the privilege; `EINVAL` where the file system supports no id-mapped mounts
+ *
+ * @example
+ * ```ts root
+ * import { openMount } from '@iso/mounts';
+ * using tree = openMount('/usr', { attr: 1 });
+ * if (tree.closed) throw new Error('not open');
+ * ```
+ */
+export function openMount(path: string, options: CloneOptions & { idmap?: Fd } = {}): Fd {
+  const { attr = 0, propagation = MS.PRIVATE, idmap } = options;
+  const tree = Fd.own(syscall('open_tree', AT.FDCWD, path, cloneFlags(options)));
+  const bytes = mountAttr({
+    set: attr | (idmap ? MOUNT_ATTR.IDMAP : 0),
+    propagation,
+    ...(idmap ? { usernsFd: idmap.number } : {}),
+  });
+  const result = attempt('mount_setattr', tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length);
+  if (result < 0) {
+    tree.close();
+    const hint = idmap && 'the file system may not support id-mapped mounts, or is id-mapped already';
+    throw new KernelError(result, { syscall: 'mount_setattr', path, ...(hint ? { hint } : {}) });
+  }
+  return tree;
+}
+
+function deep(options: CloneOptions): number {
+  return options.recursive ? AT.RECURSIVE : 0;
+}
+
+function cloneFlags(options: CloneOptions): number {
+  return OPEN_TREE.CLONE | OPEN_TREE.CLOEXEC | deep(options);
 }
 
 /**
  * Attaches a detached mount on a descriptor: no path, no symbolic link.
  *
  * @param program - the launch
- * @param mount - slot of the mount
+ * @param mount - the mount
  * @param target - slot of the target
  */
-export function attach(program: LaunchProgram, mount: Slot, target: Slot): void {
+export function attach(program: LaunchProgram, mount: Slot | Fd, target: Slot): void {
   program.step('mount', 'move_mount', [mount, '', target, '', MOVE_MOUNT.F_EMPTY_PATH | MOVE_MOUNT.T_EMPTY_PATH]);
 }
 

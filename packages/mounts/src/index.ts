@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 export { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths } from './defaults.js';
-export { attach, attributes, cloneMount, detach, newMount } from './filesystem.js';
+export { attach, attributes, type CloneOptions, cloneMount, detach, newMount, openMount } from './filesystem.js';
 export {
   FSCONFIG,
   FSOPEN_CLOEXEC,

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
-import { AT, KernelError, type LaunchProgram, O, type Slot } from '@iso/sys';
-import { attach, attributes, cloneMount, detach, newMount } from './filesystem.js';
+import { resolve } from 'node:path';
+import { AT, Fd, KernelError, type LaunchProgram, O, type Slot } from '@iso/sys';
+import { attach, attributes, cloneMount, newMount, openMount } from './filesystem.js';
 import { MOUNT_ATTR, MOVE_MOUNT, MS } from './raw/flags.js';
 import type { BindSpec, FileSpec, KernelSpec, MountSpec } from './spec.js';
 import { components, openInside, openTarget } from './target.js';
@@ -8,8 +9,10 @@ import { components, openInside, openTarget } from './target.js';
 /** What the lines of a recipe share. */
 export interface Workshop {
   readonly root: Slot;
-  /** Files and empty directories to be mounted, made beforehand. */
-  readonly covers: ReadonlyMap<FileSpec | string, Slot>;
+  /** A memory file system with what is mounted over things: `empty`, a directory, and files by their number. */
+  readonly covers: Slot | undefined;
+  /** Files with their content, in the order of their numbers. */
+  readonly files: readonly FileSpec[];
 }
 
 /**
@@ -50,14 +53,19 @@ export function applySpec(program: LaunchProgram, shop: Workshop, spec: MountSpe
 const PROPAGATION = { private: MS.PRIVATE, slave: MS.SLAVE, shared: MS.SHARED } as const;
 
 function bind(program: LaunchProgram, root: Slot, spec: BindSpec): void {
-  const info = statSync(spec.source, { throwIfNoEntry: false });
-  if (!info) throw new KernelError(2, { syscall: 'open_tree', path: spec.source, call: `bind ${spec.source}` });
-  const mount = cloneMount(program, spec.source, {
+  const source = resolve(spec.source);
+  const info = statSync(source, { throwIfNoEntry: false });
+  if (!info) throw new KernelError(2, { syscall: 'open_tree', path: source, call: `bind ${source}` });
+  const options = {
     attr: attributes(spec),
     ...(spec.recursive ? { recursive: true } : {}),
     ...(spec.propagation ? { propagation: PROPAGATION[spec.propagation] } : {}),
-    ...(spec.idmap ? { usernsFd: spec.idmap.number } : {}),
-  });
+  };
+  // Only who is privileged over the file system may map its ids, so that is done here and not in a user namespace.
+  const mount = spec.idmap
+    ? openMount(source, { ...options, idmap: spec.idmap })
+    : cloneMount(program, source, options);
+  if (mount instanceof Fd) program.defer(() => mount.close());
   attach(program, mount, openTarget(program, root, spec.target, { kind: info.isDirectory() ? 'directory' : 'file' }));
 }
 
@@ -117,97 +125,81 @@ function dev(program: LaunchProgram, root: Slot, path: string): void {
   const mount = newMount(program, 'tmpfs', { parameters: { mode: '755', size: '65536k' }, attr: MOUNT_ATTR.NOSUID });
   attach(program, mount, target);
   const mask = program.step('mount', 'umask', [0]);
-  program.attempt(
-    'mount',
-    ['EPERM'],
-    () => {
-      for (const [name, major, minor] of nodes) {
-        program.step('mount', 'mknodat', [mount, name, S_IFCHR | 0o666, (major << 8) | minor], {
-          text: `mknodat(dev, "${name}", S_IFCHR|0666, ${major}:${minor})`,
-        });
-      }
-    },
-    () => {
-      // A user namespace cannot make nodes: the host's own six are bound, one by one.
-      for (const [name] of nodes) {
-        program.step('mount', 'openat', [mount, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, 0o666], {
-          ignore: ['EEXIST'],
-        });
-        const node = cloneMount(program, `/dev/${name}`, { attr: MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC });
-        attach(program, node, program.step('mount', 'openat', [mount, name, O.PATH | O.CLOEXEC, 0]));
-      }
-    },
-  );
+  const make = () => {
+    for (const [name, major, minor] of nodes) {
+      program.step('mount', 'mknodat', [mount, name, S_IFCHR | 0o666, (major << 8) | minor], {
+        text: `mknodat(dev, "${name}", S_IFCHR|0666, ${major}:${minor})`,
+      });
+    }
+  };
+  // A user namespace cannot make nodes: the host's own six are bound, one by one.
+  const borrow = () => {
+    for (const [name] of nodes) {
+      program.step('mount', 'openat', [mount, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, 0o666]);
+      const node = cloneMount(program, `/dev/${name}`, { attr: MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC });
+      attach(program, node, program.step('mount', 'openat', [mount, name, O.PATH | O.CLOEXEC, 0]));
+    }
+  };
+  program.attempt('mount', ['EPERM'], make, { onError: borrow });
   program.step('mount', 'umask', [mask]);
   for (const [name, to] of links) program.step('mount', 'symlinkat', [to, mount, name]);
 }
 
-function file(program: LaunchProgram, { root, covers }: Workshop, spec: FileSpec): void {
-  attach(program, covers.get(spec) as Slot, openTarget(program, root, spec.target, { kind: 'file' }));
+function file(program: LaunchProgram, { root, covers, files }: Workshop, spec: FileSpec): void {
+  const content = cloneMount(
+    program,
+    { at: covers as Slot, name: String(files.indexOf(spec)) },
+    { attr: attributes(spec) },
+  );
+  attach(program, content, openTarget(program, root, spec.target, { kind: 'file' }));
 }
 
 /**
- * Makes what is mounted over something, before the new root is there: files with their content, and an empty directory for
- * each that is hidden. They lie on a memory file system that is gone again when this returns.
+ * Makes what is mounted over something: files with their content, and an empty directory. They lie on a memory file system
+ * below the new root, where nothing resolves to; it goes with the old root, and only what was cloned of it lives on.
  *
  * @param program - the launch
  * @param files - to make
- * @param maskedPaths - to hide
- * @returns a mount for each file, and for each path that is a directory
+ * @returns slot of its root
  */
-export function makeCovers(
-  program: LaunchProgram,
-  files: readonly FileSpec[],
-  maskedPaths: readonly string[],
-): Map<FileSpec | string, Slot> {
-  const covers = new Map<FileSpec | string, Slot>();
-  const directories = maskedPaths.filter((path) => kindOf(path) === 'directory');
-  if (files.length + directories.length === 0) return covers;
-  const scratch = newMount(program, 'tmpfs', { parameters: { mode: '755' } });
+export function makeCovers(program: LaunchProgram, files: readonly FileSpec[]): Slot {
+  const covers = newMount(program, 'tmpfs', { parameters: { mode: '755' } });
   // Attached, because kernels before 6.15 clone attached mounts only.
-  program.step('mount', 'move_mount', [scratch, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
+  program.step('mount', 'move_mount', [covers, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
   const mask = program.step('mount', 'umask', [0]);
+  program.step('mount', 'mkdirat', [covers, EMPTY, 0o555]);
   for (const [i, spec] of files.entries()) {
-    const name = String(i);
-    const fd = program.step('mount', 'openat', [
-      scratch,
-      name,
-      O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC,
-      spec.mode ?? 0o644,
-    ]);
+    const flags = O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC;
+    const fd = program.step('mount', 'openat', [covers, String(i), flags, spec.mode ?? 0o644]);
     if (spec.content.length) program.step('mount', 'write', [fd, spec.content, spec.content.length]);
-    covers.set(spec, cloneMount(program, { at: scratch, name }, { attr: attributes(spec) }));
-  }
-  if (directories.length) program.step('mount', 'mkdirat', [scratch, 'empty', 0o555]);
-  for (const path of directories) {
-    covers.set(path, cloneMount(program, { at: scratch, name: 'empty' }, { attr: MOUNT_ATTR.RDONLY }));
   }
   program.step('mount', 'umask', [mask]);
-  detach(program, scratch);
   return covers;
 }
 
+const EMPTY = 'empty';
+
 /**
- * Hides what stands at a path of the root: a directory behind an empty one, a file behind /dev/null.
+ * Hides what stands at a path of the root: a directory behind an empty one, a file behind /dev/null. What it is, is seen
+ * in the root itself; where nothing is, nothing happens.
  *
  * @param program - the launch
  * @param shop - what the lines of a recipe share
- * @param path - absolute, as the container sees it; skipped where it is not there
+ * @param path - absolute, as the container sees it
  */
 export function mask(program: LaunchProgram, { root, covers }: Workshop, path: string): void {
-  const kind = kindOf(path);
-  if (kind === undefined) return;
-  program.attempt(
-    'mount',
-    ['ENOENT'],
-    () => {
-      const target = openInside(program, root, path, { directory: kind === 'directory' });
-      const cover =
-        covers.get(path) ?? cloneMount(program, verifiedNull(), { attr: MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOEXEC });
-      attach(program, cover, target);
-    },
-    () => {},
-  );
+  const attr = MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOEXEC;
+  let target: Slot;
+  const open = (directory: boolean) => () => {
+    target = openInside(program, root, path, { directory });
+  };
+  program.attempt('mount', ['ENOENT', 'ENOTDIR'], open(true), {
+    onSuccess: () => attach(program, cloneMount(program, { at: covers as Slot, name: EMPTY }, { attr }), target),
+    onError: () =>
+      program.attempt('mount', ['ENOENT', 'ENOTDIR'], open(false), {
+        onSuccess: () => attach(program, cloneMount(program, verifiedNull(), { attr }), target),
+      }),
+  });
 }
 
 /**
@@ -215,30 +207,16 @@ export function mask(program: LaunchProgram, { root, covers }: Workshop, path: s
  *
  * @param program - the launch
  * @param shop - what the lines of a recipe share
- * @param path - absolute, as the container sees it; skipped where it is not there
+ * @param path - absolute, as the container sees it; where nothing is, nothing happens
  */
 export function protect(program: LaunchProgram, { root }: Workshop, path: string): void {
-  if (kindOf(path) === undefined) return;
-  program.attempt(
-    'mount',
-    ['ENOENT'],
-    () => {
-      const target = openInside(program, root, path);
-      attach(program, cloneMount(program, target, { recursive: true, attr: MOUNT_ATTR.RDONLY }), target);
-    },
-    () => {},
-  );
-}
-
-const kinds = new Map<string, 'directory' | 'file' | undefined>();
-
-/** What a path of /proc or /sys is: the kernel makes them, so the container's are of the host's shape. */
-function kindOf(path: string): 'directory' | 'file' | undefined {
-  if (!kinds.has(path)) {
-    const info = statSync(path, { throwIfNoEntry: false });
-    kinds.set(path, info && (info.isDirectory() ? 'directory' : 'file'));
-  }
-  return kinds.get(path);
+  let target: Slot;
+  const open = () => {
+    target = openInside(program, root, path);
+  };
+  const remount = () =>
+    attach(program, cloneMount(program, target, { recursive: true, attr: MOUNT_ATTR.RDONLY }), target);
+  program.attempt('mount', ['ENOENT', 'ENOTDIR'], open, { onSuccess: remount });
 }
 
 /** The host's /dev/null, if that is what it is: a link in its place would become the cover (CVE-2025-31133). */

@@ -19,7 +19,7 @@ export interface BindSpec extends MountFlags {
   recursive?: boolean;
   /** Default `private`. */
   propagation?: 'private' | 'slave' | 'shared';
-  /** User namespace whose map the mount gets, see mount_setattr(2). */
+  /** User namespace whose maps the mount gets, see mount_setattr(2); needs CAP_SYS_ADMIN of the caller. */
   idmap?: Fd;
 }
 

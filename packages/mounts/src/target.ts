@@ -62,24 +62,19 @@ export function openTarget(
 ): Slot {
   const parts = components(path);
   const directory = options.kind === 'directory';
-  program.attempt(
-    'mount',
-    ['ENOENT'],
-    () => void openInside(program, root, path),
-    () => {
-      for (const [i, name] of parts.entries()) {
-        const parent =
-          i === 0 ? root : openInside(program, root, `/${parts.slice(0, i).join('/')}`, { directory: true });
-        if (directory || i < parts.length - 1)
-          program.step('mount', 'mkdirat', [parent, name, 0o755], { ignore: ['EEXIST'] });
-        else {
-          program.step('mount', 'openat', [parent, name, O.CREAT | O.EXCL | O.WRONLY | O.NOFOLLOW | O.CLOEXEC, 0o644], {
-            ignore: ['EEXIST'],
-          });
-        }
+  const create = () => {
+    for (const [i, name] of parts.entries()) {
+      const parent = i === 0 ? root : openInside(program, root, `/${parts.slice(0, i).join('/')}`, { directory: true });
+      if (directory || i < parts.length - 1)
+        program.step('mount', 'mkdirat', [parent, name, 0o755], { ignore: ['EEXIST'] });
+      else {
+        program.step('mount', 'openat', [parent, name, O.CREAT | O.EXCL | O.WRONLY | O.NOFOLLOW | O.CLOEXEC, 0o644], {
+          ignore: ['EEXIST'],
+        });
       }
-    },
-  );
+    }
+  };
+  program.attempt('mount', ['ENOENT'], () => void openInside(program, root, path), { onError: create });
   const { literal, hint } = options;
   return openInside(program, root, path, { directory, ...(literal ? { literal } : {}), ...(hint ? { hint } : {}) });
 }

@@ -91,19 +91,21 @@ export function mountUnion(program: LaunchProgram, options: OverlayOptions, laye
         config(FSCONFIG.SET_FD, 'workdir', null, layer.work);
       }
     },
-    () => {
-      // Before Linux 6.13: paths, the writable layer's relative to the working directory.
-      config(
-        FSCONFIG.SET_STRING,
-        'lowerdir',
-        options.lower.map((path) => path.replace(/[\\:,]/g, '\\$&')).join(':'),
-        0,
-      );
-      if (layer) {
-        program.step('mount', 'fchdir', [layer.directory]);
-        config(FSCONFIG.SET_STRING, 'upperdir', layer.upperName, 0);
-        config(FSCONFIG.SET_STRING, 'workdir', layer.workName, 0);
-      }
+    {
+      onError: () => {
+        // Before Linux 6.13: paths, the writable layer's relative to the working directory.
+        config(
+          FSCONFIG.SET_STRING,
+          'lowerdir',
+          options.lower.map((path) => path.replace(/[\\:,]/g, '\\$&')).join(':'),
+          0,
+        );
+        if (layer) {
+          program.step('mount', 'fchdir', [layer.directory]);
+          config(FSCONFIG.SET_STRING, 'upperdir', layer.upperName, 0);
+          config(FSCONFIG.SET_STRING, 'workdir', layer.workName, 0);
+        }
+      },
     },
   );
   // Their defaults differ from kernel to kernel.

@@ -90,29 +90,41 @@ export class LaunchProgram {
   }
 
   /**
-   * Tries one way, and another where the kernel refuses the first: steps of `first` that fail with one of `errors`
-   * lead to `second`, and it is skipped where `first` comes to its end.
+   * Branches on an error: where a step of `test` fails with one of `errors`, the launch goes on with `onError`; where it
+   * succeeds, with `onSuccess`. Without either it goes on behind them. Branches nest.
    *
    * @param phase - the phase of all of them
-   * @param errors - error names that lead to the second way
-   * @param first - adds the steps to try
-   * @param second - adds the steps of the other way
+   * @param errors - error names that lead to `onError`
+   * @param test - adds the steps that may fail
+   * @param branches - add the steps of both ways
    */
-  attempt(phase: Phase, errors: readonly string[], first: () => void, second: () => void): void {
+  attempt(
+    phase: Phase,
+    errors: readonly string[],
+    test: () => void,
+    branches: { onSuccess?: () => void; onError?: () => void },
+  ): void {
     const steps = this.#of(phase);
     const from = steps.length;
-    first();
+    test();
+    const tested = steps.slice(from);
+    branches.onSuccess?.();
+    // Rows to jump to, so that a branch may be empty or end in one of its own.
+    const landing = () => {
+      this.step(phase, 'getpid', [], { text: 'getpid() = end of a branch' });
+      return steps.at(-1) as Step;
+    };
+    const joint = branches.onError && landing();
     const middle = steps.length;
-    second();
-    this.step(phase, 'getpid', [], { text: 'end of alternatives' });
-    const after = steps.at(-1) as Step;
-    const other = steps[middle];
-    for (let i = from; i < middle; i++) {
-      const step = steps[i] as Step;
-      steps[i] = { ...step, options: { ...step.options, ignore: [...errors] }, onIgnored: other };
+    branches.onError?.();
+    const after = landing();
+    for (const step of tested) {
+      if (step.onIgnored || step.options.ignore)
+        throw invalid(`${step.syscall}: what a branch tests has one way to go on`);
+      step.options = { ...step.options, ignore: errors };
+      step.onIgnored = steps[middle];
     }
-    const last = steps[middle - 1];
-    if (middle > from && last && other !== after) Object.assign(last, { onZero: after, onValue: after });
+    if (joint) joint.onValue = after;
   }
 
   /**

@@ -67,7 +67,7 @@ export interface Step {
   readonly syscall: SyscallName;
   readonly args: readonly StepArg[];
   readonly slot: Slot;
-  readonly options: StepOptions;
+  options: StepOptions;
   /** Rows to go after a result of 0, after another success, after an ignored error. */
   onZero: Step | undefined;
   onValue: Step | undefined;

@@ -1,0 +1,318 @@
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, it } from 'vitest';
+import {
+  Fd,
+  FdWatcher,
+  KernelError,
+  LaunchProgram,
+  launch,
+  type Readiness,
+  reap,
+  StringArray,
+  syscall,
+  watchFd,
+} from './index.js';
+
+const root = process.getuid?.() === 0;
+const python = spawnSync('python3', ['-c', '']).status === 0;
+const cgroup2 = root
+  ? / (\S+) \S+ - cgroup2 .*? rw/.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1]
+  : undefined;
+const NONBLOCK = 0o4000;
+const CLOEXEC = 0o2000000;
+
+function pipe(): [reader: Fd, writer: Fd] {
+  const ends = Buffer.alloc(8);
+  syscall('pipe2', ends, NONBLOCK | CLOEXEC);
+  return [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+}
+
+/** How often a watcher calls back within a time. */
+async function calls(fd: Fd, event: Readiness, action: () => unknown, ms = 60): Promise<number> {
+  let count = 0;
+  const watcher = new FdWatcher(fd, event, () => count++);
+  await action();
+  await sleep(ms);
+  watcher.close();
+  const told = count;
+  await sleep(20);
+  expect(count, 'after close').toBe(told);
+  return count;
+}
+
+/** How /proc/self/fdinfo shows a descriptor that an epoll watches. */
+const watched = (fd: Fd) => new RegExp(`^tfd:\\s+${fd.number} `, 'm');
+
+/** A worker thread that has the sources. What tsx must compile for it is compiled before: its compiler would stay a zombie. */
+function worker(script: string, workerData: unknown): Worker {
+  const url = pathToFileURL(join(import.meta.dirname, 'index.ts')).href;
+  const load = `import('tsx/esm/api').then(({ register }) => register()).then(() => import('${url}'))`;
+  execFileSync(process.execPath, ['--conditions=iso-source', '-e', load]);
+  return new Worker(`${load}.then(async (sys) => {${script}});`, {
+    eval: true,
+    execArgv: ['--conditions=iso-source'],
+    workerData,
+  });
+}
+
+describe('FdWatcher', () => {
+  it('tells that something can be read, again and again, and only then', async () => {
+    const [reader, writer] = pipe();
+    expect(await calls(reader, 'readable', () => {})).toBe(0);
+    expect(await calls(reader, 'readable', () => syscall('write', writer, 'x', 1))).toBeGreaterThan(1);
+    expect(readSync(reader.number, Buffer.alloc(9))).toBe(1);
+    expect(await calls(reader, 'readable', () => {})).toBe(0);
+    writer.close();
+    expect(await calls(reader, 'readable', () => {})).toBeGreaterThan(0);
+    reader.close();
+  });
+
+  it('tells that something can be written, and only then', async () => {
+    const [reader, writer] = pipe();
+    expect(await calls(writer, 'writable', () => {})).toBeGreaterThan(0);
+    const much = Buffer.alloc(65536);
+    syscall('write', writer, much, much.length);
+    expect(await calls(writer, 'writable', () => {})).toBe(0);
+    expect(await calls(writer, 'writable', () => readSync(reader.number, much))).toBeGreaterThan(0);
+    reader.close();
+    writer.close();
+  });
+
+  it('tells of an end of a child by its pidfd', async () => {
+    const child = spawn('sleep', ['0.1']);
+    const code = new Promise((resolve) => child.on('exit', resolve));
+    const pidfd = Fd.own(syscall('pidfd_open', child.pid as number, 0));
+    const start = performance.now();
+    await watchFd(pidfd);
+    expect(performance.now() - start).toBeGreaterThan(20);
+    pidfd.close();
+    expect(await code).toBe(0);
+  });
+
+  it('may be closed in its callback, and twice', async () => {
+    const [reader, writer] = pipe();
+    let count = 0;
+    const watcher = new FdWatcher(reader, 'readable', () => {
+      count++;
+      watcher.close();
+      watcher.close();
+    });
+    syscall('write', writer, 'x', 1);
+    await sleep(50);
+    expect(count).toBe(1);
+    // The same descriptor can be watched again.
+    await watchFd(reader);
+    reader.close();
+    writer.close();
+  });
+
+  it('leaves nothing in libuv’s epoll', async () => {
+    const [reader, writer] = pipe();
+    const lists = () => {
+      let text = '';
+      for (let fd = 0; fd < 64; fd++)
+        if (existsSync(`/proc/self/fdinfo/${fd}`)) text += readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
+      return text;
+    };
+    const watcher = new FdWatcher(reader, 'readable', () => {});
+    await sleep(5);
+    expect(lists()).toMatch(watched(reader));
+    watcher.close();
+    await sleep(5);
+    expect(lists()).not.toMatch(watched(reader));
+    reader.close();
+    writer.close();
+  });
+
+  it('watches 200 descriptors at once', async () => {
+    const pipes = Array.from({ length: 200 }, pipe);
+    const ready = pipes.map(([reader]) => watchFd(reader));
+    for (const [, writer] of pipes) syscall('write', writer, 'x', 1);
+    expect((await Promise.all(ready)).length).toBe(200);
+    for (const [reader, writer] of pipes) {
+      reader.close();
+      writer.close();
+    }
+  });
+
+  it('refuses to watch what cannot be polled', () => {
+    const file = Fd.open('/etc/passwd');
+    expect(() => new FdWatcher(file, 'priority', () => {})).toThrow(KernelError);
+    expect(() => new FdWatcher(file, 'priority', () => {})).toThrow(/EPERM/);
+    file.close();
+    expect(() => new FdWatcher(0x7fffff, 'priority', () => {})).toThrow(/EBADF/);
+  });
+
+  it('lets the process end after unref, and holds it before', () => {
+    const run = (more: string) =>
+      spawnSync(
+        process.execPath,
+        [
+          '--conditions=iso-source',
+          '--import',
+          'tsx',
+          '--input-type=module',
+          '-e',
+          `import { Fd, FdWatcher, syscall } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
+          const watcher = new FdWatcher(syscall('eventfd2', 0, 0), 'readable', () => {});
+          ${more}; console.log('loaded');`,
+        ],
+        { encoding: 'utf8', timeout: 3000 },
+      );
+    expect(run('watcher.unref()')).toMatchObject({ status: 0, stdout: 'loaded\n' });
+    expect(run('watcher.unref().close()')).toMatchObject({ status: 0, stdout: 'loaded\n' });
+    expect(run('watcher.unref().ref()')).toMatchObject({ status: null, signal: 'SIGTERM', stdout: 'loaded\n' });
+  });
+
+  it('works in a worker thread, and beside one', async () => {
+    const script = `
+      const { workerData, parentPort } = require('node:worker_threads');
+      const watcher = new sys.FdWatcher(workerData, 'readable', () => {
+        watcher.close();
+        parentPort.postMessage('readable');
+      });
+      parentPort.postMessage('waiting');`;
+    const [reader, writer] = pipe();
+    const [other, otherWriter] = pipe();
+    const thread = worker(script, reader.number);
+    const messages: unknown[] = [];
+    thread.on('message', (message) => messages.push(message));
+    const failed = new Promise<never>((_, reject) => thread.once('error', reject));
+    const seen = async (message: string) => {
+      while (!messages.includes(message)) await Promise.race([sleep(5), failed]);
+    };
+    await seen('waiting');
+    const here = watchFd(other);
+    await sleep(50);
+    expect(messages).toEqual(['waiting']);
+    syscall('write', writer, 'x', 1);
+    await seen('readable');
+    syscall('write', otherWriter, 'x', 1);
+    await here;
+    await thread.terminate();
+    for (const fd of [reader, writer, other, otherWriter]) fd.close();
+  });
+
+  describe('priority', () => {
+    it.skipIf(!python)('tells of urgent data of a socket, not of other data [needs python3]', async () => {
+      // Node can neither send urgent data nor hold a socket whose descriptor others may watch.
+      const sender = spawn('python3', [
+        '-c',
+        `import socket, sys
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+c = s.accept()[0]
+for line in sys.stdin:
+    c.send(b"x", socket.MSG_OOB if line.strip() == "urgent" else 0)
+    print("sent", flush=True)`,
+      ]);
+      const said = () => new Promise<string>((resolve) => sender.stdout.once('data', (data) => resolve(String(data))));
+      const port = Number(await said());
+      const socket = Fd.own(syscall('socket', 2, 1 | NONBLOCK | CLOEXEC, 0));
+      const address = Buffer.from([2, 0, port >> 8, port & 255, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+      try {
+        try {
+          syscall('connect', socket, address, 16);
+        } catch (error) {
+          if (!KernelError.is(error, 'EINPROGRESS')) throw error;
+        }
+        await watchFd(socket, { for: 'writable' });
+        const send = (what: string) => {
+          const sent = said();
+          sender.stdin.write(`${what}\n`);
+          return sent;
+        };
+        expect(await calls(socket, 'priority', () => send('plain'))).toBe(0);
+        expect(await calls(socket, 'priority', () => send('urgent'))).toBe(1);
+        expect(syscall('recvfrom', socket, Buffer.alloc(1), 1, 1, null, null)).toBe(1);
+      } finally {
+        socket.close();
+        sender.stdin.end();
+        await new Promise((resolve) => sender.on('exit', resolve));
+      }
+    });
+
+    it.skipIf(!cgroup2)('tells of each change of cgroup.events [needs root and cgroup v2]', async () => {
+      const path = join(cgroup2 as string, `isotest-${process.pid}`);
+      mkdirSync(path);
+      const events = Fd.open(join(path, 'cgroup.events'));
+      const child = spawn('sleep', ['60']);
+      const exited = new Promise((resolve) => child.on('exit', resolve));
+      const read = () => {
+        const bytes = Buffer.alloc(99);
+        return bytes.toString('utf8', 0, syscall('pread64', events, bytes, 99, 0));
+      };
+      try {
+        expect(read()).toContain('populated 0');
+        const seen: string[] = [];
+        const watcher = new FdWatcher(events, 'priority', () => seen.push(read()));
+        await sleep(30);
+        expect(seen).toEqual([]);
+        writeFileSync(join(path, 'cgroup.procs'), String(child.pid));
+        await sleep(50);
+        child.kill('SIGKILL');
+        await exited;
+        await sleep(50);
+        watcher.close();
+        expect(seen.map((text) => /populated (\d)/.exec(text)?.[1])).toEqual(['1', '0']);
+      } finally {
+        child.kill('SIGKILL');
+        await exited;
+        events.close();
+        rmdirSync(path);
+      }
+    });
+
+    it('closes the epoll of its own', async () => {
+      const epolls = () =>
+        execFileSync('ls', ['-l', `/proc/${process.pid}/fd`], { encoding: 'utf8' }).match(/eventpoll/g);
+      const [reader, writer] = pipe();
+      const before = epolls()?.length;
+      const watcher = new FdWatcher(reader, 'priority', () => {});
+      expect(epolls()?.length).toBe((before ?? 0) + 1);
+      watcher.close();
+      await sleep(5);
+      expect(epolls()?.length).toBe(before);
+      reader.close();
+      writer.close();
+    });
+  });
+});
+
+describe('watchFd', () => {
+  it('gives up for its signal', async () => {
+    const [reader, writer] = pipe();
+    await expect(watchFd(reader, { signal: AbortSignal.abort(new Error('never')) })).rejects.toThrow('never');
+    const stop = new AbortController();
+    const waiting = watchFd(reader, { signal: stop.signal });
+    stop.abort(new Error('enough'));
+    await expect(waiting).rejects.toThrow('enough');
+    syscall('write', writer, 'x', 1);
+    await watchFd(reader, { signal: new AbortController().signal });
+    reader.close();
+    writer.close();
+  });
+});
+
+describe('reap', () => {
+  it('looks once, or waits; says how it ended; and only once', () => {
+    const program = new LaunchProgram();
+    program.step('exec', 'execve', [
+      '/bin/sh',
+      new StringArray(['sh', '-c', 'sleep 0.05; kill -9 $$']),
+      new StringArray([]),
+    ]);
+    const { pidfd } = launch(program);
+    expect(reap(pidfd)).toBeUndefined();
+    const status = reap(pidfd, { block: true });
+    expect(status).toMatchObject({ code: null, signal: 9, coreDumped: false });
+    expect(status?.usage.maxRssBytes).toBeGreaterThan(100_000);
+    expect(() => reap(pidfd)).toThrow(/ECHILD/);
+    pidfd.close();
+  });
+});
