@@ -14,10 +14,23 @@ function median(values) {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-/** Ours, theirs, ours, … so that a drift of the machine meets both. */
+/** What one does in a row before it is the other's turn: the kernel tidies up after each for a while. */
+const IN_A_ROW = 10;
+
+async function inARow(work) {
+  const times = [];
+  for (let i = 0; i < IN_A_ROW; i++) {
+    const start = performance.now();
+    const own = await work();
+    times.push(typeof own === 'number' ? own : performance.now() - start);
+  }
+  return median(times);
+}
+
+/** Ours, theirs, ours, … so that a drift of the machine meets both. The first rounds warm both up. */
 async function compare(rounds, ours, theirs, peerName) {
   const times = { ours: [], theirs: [] };
-  for (let i = -3; i < rounds; i++) {
+  for (let i = -2; i < rounds; i++) {
     for (const [who, work] of [
       ['ours', ours],
       ['theirs', theirs],
@@ -48,25 +61,26 @@ async function spawnConfined(rounds = 40) {
       net: 'new',
       cgroup: 'new',
     });
-    // Ten in a row on both sides. The C program times each itself: its own start is not part of it.
-    const ours = async () => {
-      const times = [];
-      for (let i = 0; i < 10; i++) {
-        const start = performance.now();
+    // The C program times each itself: its own start is not part of it.
+    const ours = () =>
+      inARow(async () => {
         const child = await spawn('/bin/true', [], { stdio: 'ignore', env: {}, confine: [part] });
         await child.exited;
-        times.push(performance.now() - start);
-      }
-      return median(times);
-    };
-    const theirs = () => median(execFileSync(binary, ['10'], { encoding: 'utf8' }).trim().split('\n').map(Number));
+      });
+    const theirs = () =>
+      median(
+        execFileSync(binary, [String(IN_A_ROW)], { encoding: 'utf8' })
+          .trim()
+          .split('\n')
+          .map(Number),
+      );
     return await compare(rounds, ours, theirs, 'the same namespaces in C');
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-async function spawnPlain(rounds = 200) {
+async function spawnPlain(rounds = 20) {
   const ours = async () => {
     const child = await spawn('/bin/true', [], { stdio: 'ignore' });
     await child.exited;
@@ -77,10 +91,15 @@ async function spawnPlain(rounds = 200) {
         .on('exit', () => resolve())
         .on('error', reject);
     });
-  return compare(rounds, ours, theirs, "Node's child_process.spawn");
+  return compare(
+    rounds,
+    () => inARow(ours),
+    () => inARow(theirs),
+    "Node's child_process.spawn",
+  );
 }
 
-async function containerRun(rounds = 30) {
+async function containerRun(rounds = 10) {
   if (process.getuid() !== 0 || !has('crun')) return unavailable('crun run (needs root and crun)');
   const peer = await startCrun();
   try {
@@ -94,7 +113,12 @@ async function containerRun(rounds = 30) {
       });
       await box.exited;
     };
-    return await compare(rounds, ours, () => peer.run(1, 1), 'crun run');
+    return await compare(
+      rounds,
+      () => inARow(ours),
+      () => inARow(() => peer.run(1, 1)),
+      'crun run',
+    );
   } finally {
     peer.close();
   }
@@ -154,7 +178,7 @@ async function startCrun() {
   });
   return {
     run: (count, lanes) =>
-      new Promise((resolve, reject) => {
+      new Promise((resolve) => {
         shell.stdout.once('data', (text) => resolve(Number(text) / 1e6));
         shell.stdin.write(`${count} ${lanes}\n`);
       }),

@@ -3,11 +3,11 @@ import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { rows } from './rows.js';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
   options: { json: { type: 'boolean' }, only: { type: 'string', multiple: true }, rounds: { type: 'string' } },
   allowPositionals: true,
 });
-const only = values.only?.flatMap((names) => names.split(',')) ?? [];
+const only = [...(values.only ?? []), ...positionals].flatMap((names) => names.split(','));
 const unknown = only.filter((name) => !rows.some((row) => row.name === name));
 if (unknown.length) {
   console.error(`no such row: ${unknown.join(', ')}; there are ${rows.map((row) => row.name).join(', ')}`);

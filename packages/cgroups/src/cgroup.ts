@@ -186,9 +186,10 @@ export class Cgroup implements AsyncDisposable, Part {
   /** The process is born in it. */
   confine(program: LaunchProgram): void {
     for (const directory of new Set(this.#v1.values())) {
-      const procs = directory.open('cgroup.procs');
-      program.defer(() => procs.close());
-      program.step('birth', 'write', [procs, '0', 1], { text: `write(${directory.path}/cgroup.procs, "0")` });
+      // Not cgroup.procs: for the one thread that writes 0 here, the kernel takes no machine-wide lock, which waits for RCU.
+      const tasks = directory.open('tasks');
+      program.defer(() => tasks.close());
+      program.step('birth', 'write', [tasks, '0', 1], { text: `write(${directory.path}/tasks, "0")` });
     }
     if (this.#v2) program.cgroup(this.#v2.fd);
     if (this.frozen) program.mayBlock();

@@ -1,4 +1,4 @@
-import { AT, attempt, Fd, KernelError, O, syscall } from '@iso/sys';
+import { AT, attempt, Fd, KernelError, O, retryOnInterrupt, syscall } from '@iso/sys';
 
 /** A cgroup's directory in one hierarchy, held by a descriptor: a re-created path is never confused with it. */
 export class CgroupDirectory implements Disposable {
@@ -52,7 +52,8 @@ export class CgroupDirectory implements Disposable {
     if (opened < 0) throw new KernelError(opened, { syscall: 'openat', path, call, ...hintOf(opened) });
     const fd = Fd.own(opened);
     try {
-      syscall('write', fd, value, value.length);
+      // Lowering a memory limit reclaims, and a signal interrupts that.
+      retryOnInterrupt('write', fd, value, value.length);
     } catch (error) {
       if (KernelError.is(error))
         throw new KernelError(error.errno, { syscall: 'write', path, call, ...hintOf(error.errno) });

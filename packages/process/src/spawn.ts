@@ -57,9 +57,11 @@ export async function spawn(file: string, args: readonly string[] = [], options:
   let child: Child;
   try {
     await prepare(program, file, args, options, io.child);
-    const launched = program.blocking
-      ? await launchAsync(program, options.signal ? { signal: options.signal } : {})
-      : launch(program);
+    // Setting up a root takes the kernel as long as the rest together: this thread need not wait for it.
+    const launched =
+      program.blocking || program.hasOwnRoot
+        ? await launchAsync(program, options.signal ? { signal: options.signal } : {})
+        : launch(program);
     io.closeChildSide();
     child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
   } catch (error) {
