@@ -1,7 +1,7 @@
 import { native } from '../raw/native.js';
 import { attempt, syscall } from '../syscall.js';
 
-const SIZE = 64 * 1024;
+const SIZE = 128 * 1024;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED_ANONYMOUS = 0x21;
 

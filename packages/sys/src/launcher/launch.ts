@@ -253,13 +253,16 @@ class Run {
     return kernel().launch({
       frame: this.#table.frame,
       flags,
-      steps: steps.map((step) => ({
-        syscall: step.syscall,
-        phase: step.phase,
-        get text() {
-          return stepText(step, steps);
-        },
-      })),
+      // Only a recording kernel looks at them.
+      get steps() {
+        return steps.map((step) => ({
+          syscall: step.syscall,
+          phase: step.phase,
+          get text() {
+            return stepText(step, steps);
+          },
+        }));
+      },
       fail: (index, errno) => {
         this.#arena.set(this.#table.frame + FRAME.failed, this.#table.steps + index * STEP.size);
         this.#arena.set(this.#table.frame + FRAME.errno, errno);
