@@ -42,11 +42,12 @@ export function errnoName(errno: number): string {
  *
  * @param name - for example `'EPERM'`
  * @returns the kernel's positive number
- * @throws `TypeError` where no error has that name
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where no error has that name
  */
 export function errnoNumber(name: string): number {
   const number = numbersByName.get(name) ?? (name === 'EWOULDBLOCK' ? 11 : name === 'ENOTSUP' ? 95 : undefined);
-  if (number === undefined) throw new TypeError(`no errno is called ${name}`);
+  if (number === undefined)
+    throw Object.assign(new TypeError(`no errno is called ${name}`), { code: 'ERR_INVALID_ARG_VALUE' });
   return number;
 }
 

@@ -1,6 +1,7 @@
+import { isMainThread } from 'node:worker_threads';
 import { KernelError } from './error.js';
 import { Fd } from './fd.js';
-import { POLL } from './raw/flags.js';
+import { F, POLL } from './raw/flags.js';
 import { native, type PollHandle } from './raw/native.js';
 import { attempt, syscall } from './syscall.js';
 
@@ -66,15 +67,18 @@ export function watchFd(fd: Fd | number, options: WatchOptions = {}): Promise<vo
 export class FdWatcher implements Disposable {
   #handle: PollHandle | undefined;
   #priority: Fd | undefined;
+  #copy: Fd | undefined;
+  #number = -1;
 
   /**
    * @param fd - a pollable descriptor; it must stay open until {@link FdWatcher.close}
    * @param event - readiness to wait for
    * @param callback - told each time
-   * @throws {@link KernelError} `EPERM` for descriptors that cannot be polled: regular files, directories
+   * @throws {@link KernelError} `EPERM` for descriptors that cannot be polled: regular files, directories; `EBADF`
    */
   constructor(fd: Fd | number, event: Readiness, callback: () => void) {
     let { number } = Fd.borrow(fd);
+    judge(number);
     let tell = callback;
     if (event === 'priority') {
       // libuv's poll as koffi wraps it knows no POLLPRI; an epoll that waits for nothing else is readable when it comes.
@@ -93,18 +97,37 @@ export class FdWatcher implements Disposable {
         callback();
       };
     }
-    try {
-      this.#handle = native().poll(number, event === 'writable' ? { writable: true } : { readable: true }, tell);
-    } catch (cause) {
-      this.close();
-      throw new KernelError(1, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})`, cause });
+    // libuv takes a number once only.
+    if (watched.has(number)) {
+      const copy = Fd.own(syscall('fcntl', number, F.DUPFD_CLOEXEC, 0));
+      this.#copy = copy;
+      ({ number } = copy);
     }
+    const guarded = () => {
+      try {
+        tell();
+      } catch (error) {
+        // Thrown through the native callback it would be lost.
+        process.nextTick(() => {
+          throw error;
+        });
+      }
+    };
+    this.#handle = native().poll(number, event === 'writable' ? { writable: true } : { readable: true }, guarded);
+    watched.set(number, this);
+    this.#number = number;
+    closeAtExit();
   }
 
   /** Stops it; again does nothing. */
   close(): void {
-    this.#handle?.close();
+    if (this.#handle) {
+      this.#handle.close();
+      watched.delete(this.#number);
+    }
     this.#handle = undefined;
+    this.#copy?.close();
+    this.#copy = undefined;
     this.#priority?.close();
     this.#priority = undefined;
   }
@@ -125,6 +148,26 @@ export class FdWatcher implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** By number, in this thread. */
+const watched = new Map<number, FdWatcher>();
+let closes = false;
+
+/** Asks an epoll of our own first: libuv's binding ends the process where the kernel refuses. */
+function judge(number: number): void {
+  using trial = Fd.own(syscall('epoll_create1', EPOLL_CLOEXEC));
+  const refusal = attempt('epoll_ctl', trial, EPOLL_CTL_ADD, number, Buffer.alloc(16));
+  if (refusal < 0) throw new KernelError(refusal, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
+}
+
+/** A worker thread that ends with open handles would take the process with it. */
+function closeAtExit(): void {
+  if (closes || isMainThread) return;
+  closes = true;
+  process.once('exit', () => {
+    for (const watcher of [...watched.values()]) watcher.close();
+  });
 }
 
 const EPOLL_CLOEXEC = 0x80000;

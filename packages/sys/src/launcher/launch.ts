@@ -1,14 +1,14 @@
 import { errnoName, KernelError, type KernelErrorFields, UnsupportedError } from '../error.js';
 import { Fd } from '../fd.js';
-import { kernel } from '../kernel.js';
+import { invalid, kernel } from '../kernel.js';
 import { CLONE, F, PR } from '../raw/flags.js';
 import { syscallNumber } from '../raw/numbers.js';
 import { attempt, syscall } from '../syscall.js';
 import { reap } from '../wait.js';
 import { watchFd } from '../watcher.js';
 import type { Arena } from './arena.js';
-import { type Compiled, LaunchProgram, stepText } from './program.js';
-import { Output, type Step } from './step.js';
+import { type Compiled, type Ending, LaunchProgram, stepText } from './program.js';
+import { Output, type Step, type StepArg } from './step.js';
 import { FRAME, STEP, type Table, writeCloneArgs, writeTable } from './table.js';
 
 /** A started process. */
@@ -32,7 +32,7 @@ const EACCES = 13;
  * @throws {@link UnsupportedError} where the kernel lacks what the clone needs
  */
 export function launch(program: LaunchProgram): Launched {
-  const run = new Run(program);
+  const run = new Run(program, 'process');
   try {
     run.clone(CLONE.VFORK);
     return run.settle();
@@ -55,8 +55,9 @@ export async function launchAsync(program: LaunchProgram, options: { signal?: Ab
   const { reader, writer } = pipe();
   // The write end lives in the child until exec or death: its end of file says that the table has been read.
   program.keepOpen(writer);
-  const run = new Run(program);
+  let run: Run | undefined;
   try {
+    run = new Run(program, 'process');
     run.clone(0);
     writer.close();
     try {
@@ -71,7 +72,7 @@ export async function launchAsync(program: LaunchProgram, options: { signal?: Ab
   } finally {
     reader.close();
     writer.close();
-    run.end();
+    run?.end();
   }
 }
 
@@ -83,7 +84,7 @@ export async function launchAsync(program: LaunchProgram, options: { signal?: Ab
  * @throws {@link KernelError} with `step` where a step failed; what the steps before it opened is closed
  */
 export function errand(program: LaunchProgram): void {
-  const run = new Run(program);
+  const run = new Run(program, 'errand');
   try {
     run.clone(CLONE.VFORK);
     run.settle();
@@ -123,7 +124,7 @@ export interface Parked extends Disposable {
 export function park(flags: number): Parked {
   const program = new LaunchProgram('errand');
   program.step('host', 'ppoll', [null, 0, null, null, 0]);
-  const run = new Run(program);
+  const run = new Run(program, 'errand');
   try {
     run.clone(flags);
   } catch (error) {
@@ -152,20 +153,30 @@ class Run {
   readonly #table: Table;
   readonly #arena: Arena;
   readonly #pidfdCell: number;
+  /** Where the kernel writes the pid of a nested clone, before that runs. */
+  readonly #nestedCell: number;
   #pid = 0;
   #pidfd: Fd | undefined;
   #hides = false;
   #restores = false;
 
-  constructor(program: LaunchProgram) {
+  constructor(program: LaunchProgram, ending: Ending) {
     this.#program = program;
-    this.#compiled = program.compile();
-    this.#table = writeTable(this.#compiled, (step) => syscallNumber(step.syscall));
+    try {
+      if (program.ending !== ending) throw invalid(`the program ends as ${program.ending}, not as ${ending}`);
+      this.#compiled = program.compile();
+      if (ending === 'process' && !this.#compiled.steps.some(isExec)) throw invalid('a process needs an execve');
+      this.#table = writeTable(this.#compiled, (step) => syscallNumber(step.syscall));
+    } catch (error) {
+      program.finish('failed');
+      throw error;
+    }
     this.#arena = this.#table.arena;
     this.#pidfdCell = this.#arena.allocate(8);
+    this.#nestedCell = this.#arena.allocate(8);
     const nest = this.#compiled.nest;
     if (nest) {
-      const args = writeCloneArgs(this.#arena, this.#compiled.nestFlags, 0, 0);
+      const args = writeCloneArgs(this.#arena, this.#compiled.nestFlags, 0, { parentTid: this.#nestedCell });
       this.#setArgs(this.#addressOf(nest) + STEP.args, [args, 88]);
     }
   }
@@ -180,7 +191,7 @@ class Run {
     if (exposed) this.#hide();
     else if (changesCredentials) this.#remember();
     this.#arena.set(frame, syscallNumber('clone3'));
-    const args = writeCloneArgs(this.#arena, all, signal, this.#pidfdCell, cgroup?.number);
+    const args = writeCloneArgs(this.#arena, all, signal, { pidfd: this.#pidfdCell, cgroup: cgroup?.number });
     this.#setArgs(frame + FRAME.args, [args, 88]);
     let result = this.#launch(all);
     if (result === -38 || result === -22) result = this.#oldClone(all, signal, result);
@@ -199,6 +210,9 @@ class Run {
     if (this.#program.ending === 'errand') {
       const status = reap(pidfd, { block: true });
       if (!this.#reached(this.#compiled.exit)) this.#died(status?.signal ?? null);
+      // The first of two comes to its end whatever becomes of the second.
+      const nested = this.#nested && reap(this.#nested, { block: true });
+      if (nested && nested.code !== 0) this.#died(nested.signal);
       this.#program.finish('started', this.#pid, pidfd);
       return { pid: this.#pid, pidfd };
     }
@@ -227,12 +241,16 @@ class Run {
     return this.#pid;
   }
 
+  /** The pid of the second of two clones, once it is there. */
+  get #nested(): number {
+    return this.#compiled.nest ? this.#arena.int(this.#nestedCell) : 0;
+  }
+
   /** Kills a child that stands still. */
   abandon(): void {
     this.#read();
     if (this.#pidfd) attempt('pidfd_send_signal', this.#pidfd, 9, null, 0);
-    const nested = this.#compiled.nest?.slot.value;
-    if (nested && nested > 0) attempt('kill', nested, 9);
+    if (this.#nested) attempt('kill', this.#nested, 9);
   }
 
   /** Reaps after {@link Run.abandon}. */
@@ -333,6 +351,7 @@ class Run {
   }
 
   #died(signal: number | null): never {
+    this.#closeResults();
     this.#program.finish('failed');
     const { steps } = this.#compiled;
     const last = steps.findLast((step) => step.phase !== 'end' && this.#reached(step));
@@ -357,18 +376,22 @@ class Run {
   }
 
   /** An errand that failed has left its results open in this process: slots that hold descriptors. */
-  #closeResults(until: Step): void {
+  #closeResults(until?: Step): void {
     if (this.#program.ending !== 'errand') return;
     for (const step of this.#compiled.steps) {
       if (step === until) break;
-      if (opens.has(step.syscall) && step.slot.value !== undefined && step.slot.value >= 0)
-        attempt('close', step.slot.value);
+      const { value } = step.slot;
+      if (value === undefined || value < 0) continue;
+      const { args } = step;
+      if (opens.has(step.syscall) || step.options.opens || (step.syscall === 'fcntl' && duplicates(args[1])))
+        attempt('close', value);
+      const pair = step.syscall === 'pipe2' ? args[0] : step.syscall === 'socketpair' ? args[3] : undefined;
+      if (pair instanceof Output) for (const at of [0, 4]) attempt('close', pair.bytes.readInt32LE(at));
     }
   }
 
   #reapAll(): void {
-    const nested = this.#compiled.nest?.slot.value;
-    if (nested && nested > 0) tryReap(nested);
+    if (this.#nested) tryReap(this.#nested);
     if (this.#pidfd && !this.#pidfd.closed) {
       tryReap(this.#pidfd);
       this.#pidfd.close();
@@ -427,6 +450,10 @@ function tryReap(child: Fd | number): void {
   }
 }
 
+function duplicates(command: StepArg | undefined): boolean {
+  return Number(command) === F.DUPFD || Number(command) === F.DUPFD_CLOEXEC;
+}
+
 function isExec(step: Step): boolean {
   return step.syscall === 'execve' || step.syscall === 'execveat';
 }
@@ -454,7 +481,13 @@ const opens: ReadonlySet<string> = new Set([
   'dup',
   'open_by_handle_at',
   'userfaultfd',
+  'accept',
   'accept4',
+  'creat',
+  'fanotify_init',
+  'perf_event_open',
+  'io_uring_setup',
+  'memfd_secret',
   'pidfd_getfd',
   'mq_open',
 ]);

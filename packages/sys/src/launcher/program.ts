@@ -1,4 +1,5 @@
 import { fstatSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 import type { Fd } from '../fd.js';
 import { callText, cString, invalid, word } from '../kernel.js';
 import { AT, CLONE, F, PR } from '../raw/flags.js';
@@ -254,8 +255,13 @@ export class LaunchProgram {
     // by exec.
     const time = this.#flags & CLONE.NEWTIME;
     const flags = this.#flags & ~CLONE.NEWTIME;
-    const memory = this.#shareMemory ? CLONE.VM : 0;
     const lists = new Map(this.#steps);
+    const credentials = phases.some((phase) => this.#of(phase).some((step) => credentialCalls.has(step.syscall)));
+    // Being dumpable is the process's: it can be switched off and on again by one thread, not by several at once. A launch
+    // that needs it from a worker thread gets a copy of the memory instead.
+    const apart = !isMainThread && (this.#exposed || credentials);
+    const memory = this.#shareMemory && !apart ? CLONE.VM : 0;
+    if (apart) lists.set('birth', [row('birth', 'prctl', [PR.SET_DUMPABLE, 0, 0, 0, 0]), ...this.#of('birth')]);
     const errand = this.ending === 'errand';
     let first = memory | CLONE.PIDFD | (errand ? CLONE.FILES : 0);
     let nest: Step | undefined;
@@ -270,14 +276,15 @@ export class LaunchProgram {
     lists.set('join', joinOrder(this.#of('join')));
     const exit = row('end', 'exit', [0]);
     const failed = row('end', 'exit', [127], { text: 'exit(127)' });
-    const steps = phases.flatMap((phase) => lists.get(phase) as Step[]);
+    const steps = copies(phases.flatMap((phase) => lists.get(phase) as Step[]));
+    if (nest) nest = steps.find((step) => step.slot === nest?.slot) as Step;
     // A step that has a context leads, when it fails, to a read of the kernel's words and the end.
     const readers = new Map<Slot, Step>();
     const words: Output[] = [];
     const tail: Step[] = [exit];
     for (const step of steps) {
       const context = step.options.context;
-      if (!context || step.onIgnored) continue;
+      if (!context || step.onIgnored || step.options.ignore) continue;
       let reader = readers.get(context);
       if (!reader) {
         const output = new Output(512);
@@ -287,7 +294,7 @@ export class LaunchProgram {
         Object.assign(reader, { onZero: failed, onValue: failed, onIgnored: failed });
         tail.push(reader);
       }
-      Object.assign(step, { onIgnored: reader });
+      Object.assign(step, { onIgnored: reader, explained: true });
     }
     if (words.length) tail.push(failed);
     if (nest) nest.onValue = exit;
@@ -300,11 +307,11 @@ export class LaunchProgram {
       readers,
       clone: `clone3(${flagText((first | CLONE.VFORK) + CLONE.CLEAR_SIGHAND + (this.#cgroup ? CLONE.INTO_CGROUP : 0))})`,
       flags: first + CLONE.CLEAR_SIGHAND,
-      nestFlags: (memory | CLONE.PARENT | CLONE.VFORK | flags) + CLONE.CLEAR_SIGHAND,
+      nestFlags: (memory | CLONE.PARENT | CLONE.PARENT_SETTID | CLONE.VFORK | flags) + CLONE.CLEAR_SIGHAND,
       cgroup: this.#cgroup,
       outputs: [...this.#outputs, ...words],
-      exposed: this.#exposed,
-      changesCredentials: steps.some((step) => credentialCalls.has(step.syscall)),
+      exposed: this.#exposed && !apart,
+      changesCredentials: credentials && !apart,
     };
   }
 
@@ -345,14 +352,14 @@ export class LaunchProgram {
   }
 
   #refuseUnsafe(name: SyscallName, args: readonly StepArg[]): void {
-    const first = args[0];
-    if (memoryWide.has(name) || (name === 'prctl' && typeof first === 'number' && memoryWidePrctl.has(first))) {
+    const number = (i: number) => (typeof args[i] === 'bigint' ? Number(args[i]) : args[i]);
+    if (memoryWide.has(name) || (name === 'prctl' && memoryWidePrctl.has(number(0) as number))) {
       throw invalid(`${callText(name, args)} would change the memory of this process too`);
     }
-    if (name === 'clone' || name === 'fork' || name === 'vfork')
+    if (name === 'clone' || name === 'clone3' || name === 'fork' || name === 'vfork')
       throw invalid(`${name} is the launcher's own business`);
     if (this.ending === 'errand') {
-      const setsFlags = name === 'fcntl' && args[1] === F.SETFD;
+      const setsFlags = name === 'fcntl' && number(1) === F.SETFD;
       if (ownDescriptors.has(name) || setsFlags)
         throw invalid(`${name} in an errand would act on this process's descriptors`);
       if (name === 'execve' || name === 'execveat') throw invalid('an errand ends by itself; use a process to execute');
@@ -402,6 +409,15 @@ const memoryWide: ReadonlySet<SyscallName> = new Set([
   'set_tid_address',
   'map_shadow_stack',
   'mseal',
+  'modify_ldt',
+  'pkey_alloc',
+  'pkey_free',
+  'mbind',
+  'migrate_pages',
+  'move_pages',
+  'set_mempolicy_home_node',
+  'arch_prctl',
+  'uselib',
 ]);
 const memoryWidePrctl: ReadonlySet<number> = new Set([
   PR.SET_MM,
@@ -418,7 +434,23 @@ const credentialCalls: ReadonlySet<SyscallName> = new Set([
   'setresgid',
   'setreuid',
   'setregid',
+  'setfsuid',
+  'setfsgid',
 ]);
+
+/** Steps of their own for one launch, leading to one another as before: compiling changes them. */
+function copies(steps: readonly Step[]): Step[] {
+  const fresh = new Map(steps.map((step) => [step, { ...step }]));
+  const other = (step: Step | undefined) => step && fresh.get(step);
+  for (const step of fresh.values()) {
+    Object.assign(step, {
+      onZero: other(step.onZero),
+      onValue: other(step.onValue),
+      onIgnored: other(step.onIgnored),
+    });
+  }
+  return [...fresh.values()];
+}
 
 /** A namespace that the joined user namespace owns can be joined after it only, any other before it only. */
 function joinOrder(steps: readonly Step[]): Step[] {

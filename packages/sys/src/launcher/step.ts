@@ -53,6 +53,8 @@ export interface StepOptions {
   ignore?: readonly string[];
   /** Errors that repeat the step, and how often. */
   retry?: { on: readonly string[]; times: number };
+  /** Its result is a new descriptor, which its name does not tell (an ioctl): an errand that fails closes it again. */
+  opens?: boolean;
   /** What to say when it fails. */
   hint?: string;
   /** How `explain()` and errors show the call, where its arguments are packed bytes. */
@@ -72,4 +74,6 @@ export interface Step {
   onZero: Step | undefined;
   onValue: Step | undefined;
   onIgnored: Step | undefined;
+  /** @internal Every failure of it leads to a read of the kernel's words. */
+  explained?: boolean;
 }

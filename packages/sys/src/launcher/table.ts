@@ -1,5 +1,6 @@
 import { errnoNumber } from '../error.js';
 import { Fd } from '../fd.js';
+import { invalid } from '../kernel.js';
 import { Arena } from './arena.js';
 import type { Compiled } from './program.js';
 import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
@@ -22,7 +23,7 @@ export const STEP = {
   reached: 120,
 } as const;
 /** struct clone_args, version 2. */
-const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, exitSignal: 32, cgroup: 80 } as const;
+const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, parentTid: 24, exitSignal: 32, cgroup: 80 } as const;
 
 /** A program in memory, as the machine code reads it. */
 export interface Table {
@@ -34,8 +35,17 @@ export interface Table {
 
 /** Writes a compiled program into memory. */
 export function writeTable(program: Compiled, numberOf: (step: Step) => number): Table {
-  const { steps } = program;
   const arena = Arena.take(sizeOf(program));
+  try {
+    return fill(arena, program, numberOf);
+  } catch (error) {
+    arena.release();
+    throw error;
+  }
+}
+
+function fill(arena: Arena, program: Compiled, numberOf: (step: Step) => number): Table {
+  const { steps } = program;
   const frame = arena.allocate(FRAME.size);
   const first = arena.allocate(steps.length * STEP.size);
   arena.set(frame + FRAME.steps, first);
@@ -64,7 +74,7 @@ export function writeTable(program: Compiled, numberOf: (step: Step) => number):
       arena.set(at + STEP.onValue, STEP.size);
       arena.set(at + STEP.onIgnored, STEP.size);
     }
-    const ignore = program.readers.has(step.options.context as Slot) ? ['*'] : step.options.ignore;
+    const ignore = step.explained ? ['*'] : step.options.ignore;
     if (ignore) arena.set(at + STEP.ignore, errnoList(ignore));
     if (step.options.retry) {
       arena.set(at + STEP.again, errnoList(step.options.retry.on));
@@ -75,8 +85,14 @@ export function writeTable(program: Compiled, numberOf: (step: Step) => number):
 }
 
 /** Writes a struct clone_args and returns its address. */
-export function writeCloneArgs(arena: Arena, flags: number, signal: number, pidfd: number, cgroup?: number): number {
+export function writeCloneArgs(
+  arena: Arena,
+  flags: number,
+  signal: number,
+  { pidfd = 0, parentTid = 0, cgroup }: { pidfd?: number; parentTid?: number; cgroup?: number | undefined },
+): number {
   const args = arena.allocate(CLONE_ARGS.size);
+  arena.set(args + CLONE_ARGS.parentTid, parentTid);
   arena.set(args + CLONE_ARGS.flags, flags);
   arena.set(args + CLONE_ARGS.pidfd, pidfd);
   arena.set(args + CLONE_ARGS.exitSignal, signal);
@@ -97,7 +113,7 @@ function argument(arena: Arena, arg: StepArg): number | bigint {
 }
 
 function errnoList(names: readonly string[]): bigint {
-  if (names.length > 8) throw new RangeError('a step ignores eight errors at the most');
+  if (names.length > 8) throw invalid('a step ignores eight errors at the most');
   return names.reduceRight((list, name) => (list << 8n) | BigInt(name === '*' ? 255 : errnoNumber(name)), 0n);
 }
 

@@ -6,6 +6,7 @@ const arm64 = process.arch === 'arm64';
 
 /** clone3 and unshare flags, `linux/sched.h`. */
 export const CLONE = {
+  PARENT_SETTID: 0x100000,
   VM: 0x100,
   FS: 0x200,
   FILES: 0x400,
