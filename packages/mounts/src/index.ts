@@ -5,6 +5,7 @@
  */
 export { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths } from './defaults.js';
 export { attach, attributes, type CloneOptions, cloneMount, detach, newMount, openMount } from './filesystem.js';
+export { mountInto, unmountFrom } from './live.js';
 export {
   FSCONFIG,
   FSOPEN_CLOEXEC,

@@ -13,6 +13,8 @@ export interface Workshop {
   readonly covers: Slot | undefined;
   /** Files with their content, in the order of their numbers. */
   readonly files: readonly FileSpec[];
+  /** The child is in another mount namespace than the sources of binds. */
+  readonly elsewhere?: boolean;
 }
 
 /**
@@ -26,7 +28,7 @@ export function applySpec(program: LaunchProgram, shop: Workshop, spec: MountSpe
   const { root } = shop;
   switch (spec.type) {
     case 'bind':
-      return bind(program, root, spec);
+      return bind(program, shop, spec);
     case 'tmpfs': {
       const target = openTarget(program, root, spec.target, { kind: 'directory' });
       const parameters: Record<string, string> = { mode: (spec.mode ?? 0o1777).toString(8) };
@@ -52,7 +54,7 @@ export function applySpec(program: LaunchProgram, shop: Workshop, spec: MountSpe
 
 const PROPAGATION = { private: MS.PRIVATE, slave: MS.SLAVE, shared: MS.SHARED } as const;
 
-function bind(program: LaunchProgram, root: Slot, spec: BindSpec): void {
+function bind(program: LaunchProgram, { root, elsewhere }: Workshop, spec: BindSpec): void {
   const source = resolve(spec.source);
   const info = statSync(source, { throwIfNoEntry: false });
   if (!info) throw new KernelError(2, { syscall: 'open_tree', path: source, call: `bind ${source}` });
@@ -62,9 +64,10 @@ function bind(program: LaunchProgram, root: Slot, spec: BindSpec): void {
     ...(spec.propagation ? { propagation: PROPAGATION[spec.propagation] } : {}),
   };
   // Only who is privileged over the file system may map its ids, so that is done here and not in a user namespace.
-  const mount = spec.idmap
-    ? openMount(source, { ...options, idmap: spec.idmap })
-    : cloneMount(program, source, options);
+  const mount =
+    spec.idmap || elsewhere
+      ? openMount(source, { ...options, ...(spec.idmap ? { idmap: spec.idmap } : {}) })
+      : cloneMount(program, source, options);
   if (mount instanceof Fd) program.defer(() => mount.close());
   attach(program, mount, openTarget(program, root, spec.target, { kind: info.isDirectory() ? 'directory' : 'file' }));
 }

@@ -377,7 +377,7 @@ class Run {
 
   /** An errand that failed has left its results open in this process: slots that hold descriptors. */
   #closeResults(until?: Step): void {
-    if (this.#program.ending !== 'errand') return;
+    if (!this.#program.sharesFiles) return;
     for (const step of this.#compiled.steps) {
       if (step === until) break;
       const { value } = step.slot;

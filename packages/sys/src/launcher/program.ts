@@ -51,6 +51,7 @@ export class LaunchProgram {
   #mayBlock = false;
   readonly #outputs: Output[] = [];
   #root = false;
+  #ownFiles = false;
   #closeFrom: number | undefined;
   #kept: number | undefined;
 
@@ -204,6 +205,16 @@ export class LaunchProgram {
     return this.#root;
   }
 
+  /** Gives an errand a copy of the descriptors: what it opens is gone with it, and it may close what it likes. */
+  ownFiles(): void {
+    this.#ownFiles = true;
+  }
+
+  /** Whether what it opens is open in this process. */
+  get sharesFiles(): boolean {
+    return this.ending === 'errand' && !this.#ownFiles;
+  }
+
   /**
    * Closes every descriptor from a number on, in the child. Only where the launch is laid out last is it known which.
    *
@@ -263,7 +274,7 @@ export class LaunchProgram {
     const memory = this.#shareMemory && !apart ? CLONE.VM : 0;
     if (apart) lists.set('birth', [row('birth', 'prctl', [PR.SET_DUMPABLE, 0, 0, 0, 0]), ...this.#of('birth')]);
     const errand = this.ending === 'errand';
-    let first = memory | CLONE.PIDFD | (errand ? CLONE.FILES : 0);
+    let first = memory | CLONE.PIDFD | (this.sharesFiles ? CLONE.FILES : 0);
     let nest: Step | undefined;
     if (!joining) first |= flags;
     else if (nested) {
@@ -360,7 +371,7 @@ export class LaunchProgram {
       throw invalid(`${name} is the launcher's own business`);
     if (this.ending === 'errand') {
       const setsFlags = name === 'fcntl' && number(1) === F.SETFD;
-      if (ownDescriptors.has(name) || setsFlags)
+      if (this.sharesFiles && (ownDescriptors.has(name) || setsFlags))
         throw invalid(`${name} in an errand would act on this process's descriptors`);
       if (name === 'execve' || name === 'execveat') throw invalid('an errand ends by itself; use a process to execute');
     }
