@@ -58,10 +58,9 @@ stage('kernel tests on this machine', process.execPath, [...vitest, '--project',
 if (!isRoot) skip('kernel tests as a plain user', 'this already is one');
 else if (!has('setpriv')) skip('kernel tests as a plain user', 'setpriv is missing');
 else plainUser();
-if (existsSync('test/docs.test.ts'))
-  stage('examples of the documents', process.execPath, [...vitest, '--project', 'docs']);
-if (existsSync('test/vm/run.js'))
-  stage('kernel tests in a virtual machine, cgroup v2', process.execPath, ['test/vm/run.js']);
+stage('examples of the documents', process.execPath, [...vitest, '--project', 'docs']);
+stage('kernel tests in a virtual machine, cgroup v2', process.execPath, ['test/vm/run.js']);
+stage('arm64 launcher, emulated', process.execPath, ['test/arm64.js']);
 stage('package shape', process.execPath, ['test/lint-packages.js']);
 stage('reference documents', process.execPath, ['node_modules/typedoc/bin/typedoc', '--logLevel', 'Warn']);
 

@@ -263,8 +263,8 @@ export function setTimeOffsets(
     });
   if (lines.length === 0) return undefined;
   const text = lines.join('');
-  const fd = program.step('host', 'openat', [AT.FDCWD, '/proc/self/timens_offsets', O.WRONLY | O.CLOEXEC]);
-  program.step('host', 'write', [fd, text, text.length], {
+  const fd = program.step('user', 'openat', [AT.FDCWD, '/proc/self/timens_offsets', O.WRONLY | O.CLOEXEC]);
+  program.step('user', 'write', [fd, text, text.length], {
     hint: 'the clocks would run below zero, or the offsets cannot be set any more',
   });
   return fd;

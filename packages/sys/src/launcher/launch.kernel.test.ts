@@ -49,7 +49,7 @@ import * as x64 from './x64.js';
 const root = process.getuid?.() === 0;
 const userns = spawnSync('unshare', ['-U', 'true']).status === 0;
 const cgroup2 = root
-  ? / (\S+) \S+ - cgroup2 .*? rw/.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1]
+  ? /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 .*? rw/m.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1]
   : undefined;
 const allNamespaces =
   CLONE.NEWNS | CLONE.NEWCGROUP | CLONE.NEWUTS | CLONE.NEWIPC | CLONE.NEWPID | CLONE.NEWNET | CLONE.NEWTIME;

@@ -261,10 +261,10 @@ export class LaunchProgram {
   /** @internal The table in order, and what the launch must know. */
   compile(): Compiled {
     const joining = this.#joins;
-    const nested = joining && (this.#joinsPid || (this.#flags & CLONE.NEWPID) !== 0);
-    // A clone with NEWTIME enters at once on kernels before 6.3, and its clocks cannot be set any more. Unshared, it is entered
-    // by exec.
+    // The clocks of a time namespace can be set until somebody enters it, and before Linux 6.3 only a fork does that: the
+    // first of two children makes it and sets them, the second enters it, with a memory of its own.
     const time = this.#flags & CLONE.NEWTIME;
+    const nested = time !== 0 || (joining && (this.#joinsPid || (this.#flags & CLONE.NEWPID) !== 0));
     const flags = this.#flags & ~CLONE.NEWTIME;
     const lists = new Map(this.#steps);
     const credentials = phases.some((phase) => this.#of(phase).some((step) => credentialCalls.has(step.syscall)));
@@ -276,13 +276,13 @@ export class LaunchProgram {
     const errand = this.ending === 'errand';
     let first = memory | CLONE.PIDFD | (this.sharesFiles ? CLONE.FILES : 0);
     let nest: Step | undefined;
-    if (!joining) first |= flags;
-    else if (nested) {
+    if (nested) {
       nest = row('nest', 'clone3', [], { text: `clone3(${flagText(flags | CLONE.PARENT)})` });
       lists.set('nest', [nest]);
-    } else if (flags) lists.set('nest', [row('nest', 'unshare', [flags], { text: `unshare(${flagText(flags)})` })]);
+    } else if (!joining) first |= flags;
+    else if (flags) lists.set('nest', [row('nest', 'unshare', [flags], { text: `unshare(${flagText(flags)})` })]);
     if (time)
-      lists.set('host', [row('host', 'unshare', [time], { text: 'unshare(CLONE_NEWTIME)' }), ...this.#of('host')]);
+      lists.set('user', [row('user', 'unshare', [time], { text: 'unshare(CLONE_NEWTIME)' }), ...this.#of('user')]);
     lists.set('fds', [...this.#of('fds'), ...this.#closing()]);
     lists.set('join', joinOrder(this.#of('join')));
     const exit = row('end', 'exit', [0]);
@@ -318,7 +318,14 @@ export class LaunchProgram {
       readers,
       clone: `clone3(${flagText((first | CLONE.VFORK) + CLONE.CLEAR_SIGHAND + (this.#cgroup ? CLONE.INTO_CGROUP : 0))})`,
       flags: first + CLONE.CLEAR_SIGHAND,
-      nestFlags: (memory | CLONE.PARENT | CLONE.PARENT_SETTID | CLONE.VFORK | flags) + CLONE.CLEAR_SIGHAND,
+      nestFlags:
+        ((time ? 0 : memory) |
+          (this.sharesFiles ? CLONE.FILES : 0) |
+          CLONE.PARENT |
+          CLONE.PARENT_SETTID |
+          CLONE.VFORK |
+          flags) +
+        CLONE.CLEAR_SIGHAND,
       cgroup: this.#cgroup,
       outputs: [...this.#outputs, ...words],
       exposed: this.#exposed && !apart,
