@@ -21,6 +21,7 @@ interface RunFlags {
   cpus?: string;
   pidsLimit?: string;
   userns?: 'host' | 'private';
+  init?: boolean;
   explain?: boolean;
 }
 
@@ -52,6 +53,7 @@ iso
   .option('--cpus <number>', 'CPU limit, for example 0.5')
   .option('--pids-limit <number>', 'most processes')
   .addOption(new Option('--userns <mode>', 'user namespace').choices(['host', 'private']))
+  .option('--init', 'an init as process 1, which reaps orphans and passes signals on')
   .option('--explain', 'print the launch program and exit')
   .action(async (root: string, command: string[], flags: RunFlags) => {
     const options = containerOptions(root, command, flags);
@@ -68,6 +70,7 @@ function containerOptions(root: string, command: string[], flags: RunFlags): Con
     tmpfs: flags.tmpfs.map(parseTmpfs),
     readonly: flags.readOnly ?? false,
     network: flags.network,
+    init: flags.init ?? false,
     stdio: flags.tty ? 'pty' : [flags.interactive ? 'inherit' : 'ignore', 'inherit', 'inherit'],
     ...(command.length ? { command } : {}),
     ...(name === undefined ? {} : { name }),

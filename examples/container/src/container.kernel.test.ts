@@ -47,6 +47,8 @@ describe('iso run', () => {
   it('has the exit codes of docker', () => {
     expect(iso('run', '/', 'sh', '-c', 'exit 7').status).toBe(7);
     expect(iso('run', '/', 'sh', '-c', 'kill -9 $$; sleep 1').status).toBe(0);
+    expect(iso('run', '--init', '/', 'sh', '-c', 'exit 7').status).toBe(7);
+    expect(iso('run', '--init', '/', 'no-such-command').status).toBe(127);
     expect(iso('run', '/', 'no-such-command').status).toBe(127);
     expect(iso('run', '/', '/etc/passwd').status).toBe(126);
     expect(iso('run', '/no/such/root', 'true').status).toBe(125);

@@ -52,6 +52,8 @@ export interface ContainerOptions {
   stdio?: Stdio;
   /** Size of its terminal where `stdio` is `pty`. */
   terminal?: TerminalSize;
+  /** A small init as process 1: it reaps orphans and passes signals on. */
+  init?: boolean;
   /** Kills it when aborted. */
   signal?: AbortSignal;
 }
@@ -172,6 +174,7 @@ async function assemble(name: string, options: ContainerOptions, cgroup: Cgroup 
     cwd: options.cwd ?? '/',
     stdio: options.stdio ?? ('pipe' as const),
     session: true,
+    init: options.init ?? false,
     // Node's death is the container's: no supervisor outlives it.
     parentDeathSignal: 'SIGKILL' as const,
     umask: 0o022,

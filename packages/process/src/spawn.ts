@@ -3,6 +3,7 @@ import { type Attributes, applyAttributes } from './attributes.js';
 import { Child } from './child.js';
 import { layOut } from './descriptors.js';
 import { changeDirectory, execute } from './executable.js';
+import { openInit } from './init/image.js';
 import { type TerminalSize, TIOCSCTTY } from './pty.js';
 import { resetSignals } from './signal.js';
 import { openStdio, type Stdio } from './stdio.js';
@@ -21,6 +22,11 @@ export interface SpawnOptions extends Attributes {
   terminal?: TerminalSize;
   /** What confines it: parts from the other packages. */
   confine?: readonly Part[];
+  /**
+   * Puts a small init over it in its new pid namespace: that reaps orphans, passes signals on, and ends as it ended, by its
+   * exit code or 128 + the signal. Without it the program itself is process 1, to which most signals do nothing.
+   */
+  init?: boolean;
   /** Kills it when aborted. */
   signal?: AbortSignal;
   /** Kills it after so many milliseconds. */
@@ -117,6 +123,11 @@ async function prepare(
   }
   layOut(program, descriptors);
   if (options.cwd !== undefined) changeDirectory(program, options.cwd);
+  if (options.init) {
+    const init = openInit();
+    program.defer(() => init.fd.close());
+    program.supervise(init.fd, init.pidAt);
+  }
   resetSignals(program);
   const env = options.env ?? (program.hasOwnRoot ? {} : process.env);
   execute(program, {

@@ -179,6 +179,12 @@ class Run {
       const args = writeCloneArgs(this.#arena, this.#compiled.nestFlags, 0, { parentTid: this.#nestedCell });
       this.#setArgs(this.#addressOf(nest) + STEP.args, [args, 88]);
     }
+    const fork = this.#compiled.fork;
+    if (fork) {
+      const flags = CLONE.VM + CLONE.VFORK + CLONE.PARENT_SETTID + CLONE.CLEAR_SIGHAND;
+      const args = writeCloneArgs(this.#arena, flags, SIGCHLD, { parentTid: fork.pid.address });
+      this.#setArgs(this.#addressOf(fork.step) + STEP.args, [args, 88]);
+    }
   }
 
   /** Clones; the child walks the table. */
@@ -296,8 +302,8 @@ class Run {
 
   /** clone(2), for kernels and filters without clone3: handlers are reset by steps, a cgroup cannot be asked for. */
   #oldClone(flags: number, signal: number, refusal: number): number {
-    const { cgroup, nest } = this.#compiled;
-    if (cgroup || nest || flags % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
+    const { cgroup, nest, fork } = this.#compiled;
+    if (cgroup || nest || fork || flags % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
     const plain = flags % CLONE.CLEAR_SIGHAND;
     this.#arena.set(this.#table.frame, syscallNumber('clone'));
     this.#setArgs(this.#table.frame + FRAME.args, [plain | signal, 0, this.#pidfdCell, 0, 0]);

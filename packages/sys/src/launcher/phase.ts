@@ -10,7 +10,7 @@
  * - `sysctl`, `limits`: after the root is in place, before privileges go
  * - `bounding`, `credentials`, `privileges`, `landlock`: capabilities leave, ids change, no_new_privs
  * - `fds`: before `cwd`, so that no leaked directory can become the working directory (CVE-2024-21626)
- * - `cwd`, `signals`, `filter`, `exec`
+ * - `cwd`; `supervise`: the program's process leaves its supervisor; `signals`, `filter`, `exec`
  */
 export const phases = [
   'birth',
@@ -28,6 +28,7 @@ export const phases = [
   'landlock',
   'fds',
   'cwd',
+  'supervise',
   'signals',
   'filter',
   'exec',

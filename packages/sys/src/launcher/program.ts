@@ -53,7 +53,8 @@ export class LaunchProgram {
   #root = false;
   #ownFiles = false;
   #closeFrom: number | undefined;
-  #kept: number | undefined;
+  readonly #kept: number[] = [];
+  #supervisor: { image: Fd; pidAt: number; pid: Output } | undefined;
 
   /**
    * @param ending - `process` or `errand`
@@ -226,7 +227,27 @@ export class LaunchProgram {
 
   /** @internal A descriptor that stays open until exec. */
   keepOpen(fd: Fd): void {
-    this.#kept = fd.number;
+    this.#kept.push(fd.number);
+  }
+
+  /**
+   * Puts a supervisor over the program: the child executes `image`, once a child of its own has executed the program.
+   * It is the first process of a new pid namespace, and has every signal blocked.
+   *
+   * @param image - an executable memfd, open for writing, with a number that no descriptor of the child's layout has
+   * @param pidAt - where in it the program's pid is written, four bytes
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for an errand, or when there is one already
+   */
+  supervise(image: Fd, pidAt: number): void {
+    if (this.ending === 'errand' || this.#supervisor) throw invalid('one supervisor of a process, not of an errand');
+    const pid = this.output(8);
+    this.#supervisor = { image, pidAt, pid };
+    this.keepOpen(image);
+    this.step('supervise', 'setpgid', [0, 0]);
+    this.step('supervise', 'ioctl', [0, TIOCSPGRP, pid], {
+      ignore: ['ENOTTY', 'EINVAL', 'EBADF', 'EPERM', 'EIO'],
+      text: 'ioctl(0, TIOCSPGRP, its pid)',
+    });
   }
 
   /** Runs something when the launch is over, whatever came of it. */
@@ -309,10 +330,31 @@ export class LaunchProgram {
     }
     if (words.length) tail.push(failed);
     if (nest) nest.onValue = exit;
-    if (errand || nest || words.length) steps.push(...tail);
+    const supervisor = this.#supervisor;
+    let fork: Step | undefined;
+    if (supervisor) {
+      const { image, pidAt, pid } = supervisor;
+      if (!(flags & CLONE.NEWPID)) throw invalid('a supervisor needs a new pid namespace, whose first process it is');
+      fork = row('supervise', 'clone3', [], { text: 'clone3(CLONE_VM|CLONE_VFORK|CLONE_PARENT_SETTID)' });
+      steps.splice(
+        steps.findIndex((step) => step.phase === 'supervise'),
+        0,
+        fork,
+      );
+      const first = row('end', 'pwrite64', [image, pid, 4, pidAt]);
+      fork.onValue = first;
+      const argv = new StringArray(['init']);
+      tail.push(
+        first,
+        row('end', 'fcntl', [image, F_ADD_SEALS, ALL_SEALS]),
+        row('end', 'execveat', [image, '', argv, new StringArray([]), AT.EMPTY_PATH], { text: 'execveat(init)' }),
+      );
+    }
+    if (errand || nest || words.length || fork) steps.push(...tail);
     return {
       steps,
       nest,
+      fork: fork && { step: fork, pid: (supervisor as { pid: Output }).pid },
       exit,
       failed,
       readers,
@@ -350,14 +392,8 @@ export class LaunchProgram {
   #closing(): Step[] {
     const from = this.#closeFrom;
     if (from === undefined) return [];
-    const kept = this.#kept ?? -1;
-    const ranges =
-      kept < from
-        ? [[from, LAST_FD]]
-        : [
-            [from, kept - 1],
-            [kept + 1, LAST_FD],
-          ];
+    const bounds = [from - 1, ...this.#kept.filter((number) => number >= from).sort((a, b) => a - b), LAST_FD + 1];
+    const ranges = bounds.slice(1).map((bound, i) => [(bounds[i] as number) + 1, bound - 1]);
     return ranges
       .filter(([first, last]) => (first as number) <= (last as number))
       .map(([first, last]) => row('fds', 'close_range', [first as number, last as number, 0]));
@@ -389,6 +425,8 @@ export class LaunchProgram {
 export interface Compiled {
   steps: Step[];
   nest: Step | undefined;
+  /** The clone that leaves a supervisor behind, and where it writes the program's pid. */
+  fork: { step: Step; pid: Output } | undefined;
   exit: Step;
   failed: Step;
   readers: Map<Slot, Step>;
@@ -490,6 +528,9 @@ function owner(namespace: Fd): number | undefined {
   }
 }
 
+const TIOCSPGRP = 0x5410;
+const F_ADD_SEALS = 1033;
+const ALL_SEALS = 15;
 const LAST_FD = 0xffffffff;
 const NS_GET_USERNS = 0xb701;
 
