@@ -197,11 +197,10 @@ async function launches() {
     const values = {};
     const step = (name) => () => (values[name] = program.step('host', 'getppid', []));
     const test = () => (values.test = program.step('host', 'faccessat', [AT.FDCWD, path, 0]));
-    // biome-ignore lint/suspicious/noThenProperty: the name of the branch
-    program.attempt('host', ['ENOENT'], test, { then: step('then'), otherwise: step('otherwise') });
+    program.attempt('host', ['ENOENT'], test, { onSuccess: step('onSuccess'), onError: step('onError') });
     step('after')();
     errand(program);
-    return ['test', 'then', 'otherwise', 'after'].map((name) => values[name].value);
+    return ['test', 'onSuccess', 'onError', 'after'].map((name) => values[name].value);
   };
   await same(
     'an errand takes the branch that an error leads to, or the other',

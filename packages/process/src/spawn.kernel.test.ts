@@ -223,9 +223,10 @@ describe('spawn', () => {
 
   it('leaves Node’s own children alone', async () => {
     const theirs = nodeSpawn('sh', ['-c', 'sleep 0.1; exit 7']);
+    const ended = new Promise((resolve) => theirs.on('exit', resolve));
     const ours = await Promise.all(Array.from({ length: 20 }, () => run('true')));
     expect(ours.length).toBe(20);
-    expect(await new Promise((resolve) => theirs.on('exit', resolve))).toBe(7);
+    expect(await ended).toBe(7);
     expect(spawnSync('sh', ['-c', 'exit 9']).status).toBe(9);
   });
 
