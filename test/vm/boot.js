@@ -34,7 +34,7 @@ export async function runInVm({ kernel: name, command, timeoutMs = 600_000, resu
   const folder = mkdtempSync(join(tmpdir(), 'iso-vm-'));
   try {
     const initrd = join(folder, 'initramfs');
-    const settings = { RESULTS: shared ?? '' };
+    const settings = { REPOSITORY: repository, RESULTS: shared ?? '' };
     writeFileSync(initrd, initramfs(kernel, settings, commandScript(name, command)));
     return await powerOn(qemuArguments(kernel, initrd, shared), timeoutMs, listeners);
   } finally {

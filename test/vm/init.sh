@@ -15,11 +15,19 @@ mount -t tmpfs -o size=60%,mode=755 scratch /mnt/scratch
 mkdir -m 755 /mnt/scratch/upper /mnt/scratch/work
 mount -t overlay -o lowerdir=/mnt/kernel:/mnt/host,upperdir=/mnt/scratch/upper,workdir=/mnt/scratch/work root /mnt/root
 umount /mnt/scratch /mnt/kernel /mnt/host
+# The repository may lie below /tmp or /run, which are about to be covered.
+mount -o bind "/mnt/root$REPOSITORY" /mnt/repository
 
 mount -t tmpfs -o nosuid,nodev,mode=755 run /mnt/root/run
 mkdir -m 755 /mnt/root/run/vm
 cp /bin/busybox /settings /command /guest.sh /mnt/root/run/vm
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmp /mnt/root/tmp
+if [ -d "/mnt/root$REPOSITORY" ]; then
+  umount /mnt/repository
+else
+  mkdir -p "/mnt/root$REPOSITORY"
+  mount -o move /mnt/repository "/mnt/root$REPOSITORY"
+fi
 umount /proc
 umount /dev
 mount -t devtmpfs -o nosuid,mode=755 dev /mnt/root/dev

@@ -20,10 +20,8 @@ export function initramfs(kernel, settings, command) {
   const modules = loadOrder(join(kernel.tree, 'usr/lib/modules', kernel.release), needed);
   const variables = Object.entries({ ...settings, MODULES: modules.map(moduleFile).join(' ') });
   return cpio([
-    ...['bin', 'dev', 'proc', 'mnt', 'mnt/host', 'mnt/kernel', 'mnt/scratch', 'mnt/root', 'modules'].map((path) => ({
-      path,
-      mode: folder,
-    })),
+    ...['bin', 'dev', 'proc', 'mnt', 'modules'].map((path) => ({ path, mode: folder })),
+    ...['host', 'kernel', 'scratch', 'root', 'repository'].map((name) => ({ path: `mnt/${name}`, mode: folder })),
     { path: 'bin/busybox', mode: program, data: readFileSync(which('busybox')) },
     { path: 'init', mode: program, data: readFileSync(new URL('init.sh', import.meta.url)) },
     { path: 'guest.sh', mode: text, data: readFileSync(new URL('guest.sh', import.meta.url)) },

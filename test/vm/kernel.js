@@ -4,14 +4,11 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, wr
 import { join } from 'node:path';
 import { run, Unavailable } from './host.js';
 
-const mirror = 'http://deb.debian.org/debian';
-const security = 'http://deb.debian.org/debian-security';
-
-/** The kernels on offer: the `sources.list` lines each one comes from. */
+/** The kernels on offer: the suites that each one comes from. */
 export const kernels = {
-  bookworm: [`${mirror} bookworm main`, `${mirror} bookworm-updates main`, `${security} bookworm-security main`],
-  backports: [`${mirror} bookworm-backports main`],
-  sid: [`${mirror} sid main`],
+  bookworm: ['bookworm', 'bookworm-updates'],
+  backports: ['bookworm-backports'],
+  sid: ['sid'],
 };
 
 /**
@@ -34,7 +31,11 @@ function download(name, cache, tree) {
   writeFileSync(join(cache, '.gitignore'), '*\n');
   const work = mkdtempSync(join(cache, `${name}-`));
   try {
-    const apt = privateApt(join(work, 'apt'), kernels[name]);
+    const site = mirror();
+    const apt = privateApt(
+      join(work, 'apt'),
+      kernels[name].map((suite) => `${site} ${suite} main`),
+    );
     apt('apt-get', 'update');
     apt('apt-get', 'download', ...kernelPackages(apt));
     const unpacked = join(work, 'tree');
@@ -54,6 +55,14 @@ function download(name, cache, tree) {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+/** Where this machine gets its own Debian from; every suite lies there. */
+function mirror() {
+  const targets = run('apt-get', ['indextargets', '--format', '$(SITE) $(CODENAME)', 'Created-By: Packages']);
+  const site = /^(\S+) (?!\S*-security)\S+$/m.exec(targets)?.[1];
+  if (!site) throw new Unavailable('apt has no source of Debian packages: /etc/apt/sources.list is empty');
+  return site;
 }
 
 /** Another run may have unpacked the same kernel meanwhile; its copy is as good. */

