@@ -103,17 +103,13 @@ export class FdWatcher implements Disposable {
       this.#copy = copy;
       ({ number } = copy);
     }
-    const guarded = () => {
-      try {
-        tell();
-      } catch (error) {
-        // Thrown through the native callback it would be lost.
-        process.nextTick(() => {
-          throw error;
-        });
-      }
+    // koffi calls back outside of Node's own turn: promises would not go on, an exception would be lost. The turn that
+    // setImmediate opens follows at once, in the same iteration of the loop.
+    const turn = () => {
+      if (this.#handle) tell();
     };
-    this.#handle = native().poll(number, event === 'writable' ? { writable: true } : { readable: true }, guarded);
+    const options = event === 'writable' ? { writable: true } : { readable: true };
+    this.#handle = native().poll(number, options, () => setImmediate(turn));
     watched.set(number, this);
     this.#number = number;
     closeAtExit();
