@@ -14,7 +14,7 @@ export const kernels = {
 /**
  * Unpacks a kernel once and answers from the cache afterwards.
  * @returns {{ release: string, image: string, tree: string }} `tree` is laid out like a merged-/usr root, so that it
- * can be stacked over one: `boot/`, `usr/lib/modules/<release>/`.
+ * can be stacked over one: `usr/lib/modules/<release>/`.
  */
 export function kernel(name, cache) {
   if (!Object.hasOwn(kernels, name)) {
@@ -23,7 +23,9 @@ export function kernel(name, cache) {
   const tree = join(cache, name);
   if (!existsSync(tree)) download(name, cache, tree);
   const [release] = readdirSync(join(tree, 'usr/lib/modules'));
-  return { release, image: join(tree, 'boot', `vmlinuz-${release}`), tree };
+  // Newer packages have it beside the modules.
+  const places = [join(tree, 'boot', `vmlinuz-${release}`), join(tree, 'usr/lib/modules', release, 'vmlinuz')];
+  return { release, image: places.find(existsSync), tree };
 }
 
 function download(name, cache, tree) {

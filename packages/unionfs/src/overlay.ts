@@ -83,7 +83,7 @@ export function mountUnion(program: LaunchProgram, options: OverlayOptions, laye
     program.step('mount', 'fsconfig', [context, command, key, value, fd], { context });
   program.attempt(
     'mount',
-    ['EINVAL', 'EOPNOTSUPP'],
+    ['EINVAL', 'EOPNOTSUPP', 'EBADF'],
     () => {
       for (const fd of lowers) config(FSCONFIG.SET_FD, 'lowerdir+', null, fd);
       if (layer) {
