@@ -1,9 +1,8 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readSync, rmdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import {
   Fd,
@@ -17,12 +16,9 @@ import {
   syscall,
   watchFd,
 } from './index.js';
+import { cgroup2, worker } from './launcher/fixture.js';
 
-const root = process.getuid?.() === 0;
 const python = spawnSync('python3', ['-c', '']).status === 0;
-const cgroup2 = root
-  ? /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 .*? rw/m.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1]
-  : undefined;
 const NONBLOCK = 0o4000;
 const CLOEXEC = 0o2000000;
 
@@ -48,19 +44,49 @@ async function calls(fd: Fd, event: Readiness, action: () => unknown, ms = 60): 
 /** How /proc/self/fdinfo shows a descriptor that an epoll watches. */
 const watched = (fd: Fd) => new RegExp(`^tfd:\\s+${fd.number} `, 'm');
 
-/** A worker thread that has the sources. What tsx must compile for it is compiled before: its compiler would stay a zombie. */
-function worker(script: string, workerData: unknown): Worker {
-  const url = pathToFileURL(join(import.meta.dirname, 'index.ts')).href;
-  const load = `import('tsx/esm/api').then(({ register }) => register()).then(() => import('${url}'))`;
-  execFileSync(process.execPath, ['--conditions=iso-source', '-e', load]);
-  return new Worker(`${load}.then(async (sys) => {${script}});`, {
-    eval: true,
-    execArgv: ['--conditions=iso-source'],
-    workerData,
-  });
+/** A script in a process of its own. */
+function evaluate(script: string): { stdout: string; stderr: string; status: number | null } {
+  return spawnSync(
+    process.execPath,
+    ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script],
+    { encoding: 'utf8' },
+  );
 }
 
 describe('FdWatcher', () => {
+  it.each([
+    ['EPERM', () => Fd.open('/etc/passwd')],
+    ['EPERM', () => Fd.open(tmpdir(), { directory: true })],
+  ])('says %s of what cannot be polled', (code, open) => {
+    using fd = open();
+    expect(() => new FdWatcher(fd, 'readable', () => {})).toThrow(expect.objectContaining({ code }));
+  });
+
+  it('says EBADF of a number that is not open', () => {
+    expect(() => new FdWatcher(987_654, 'readable', () => {})).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
+  it('is one of several on a descriptor', async () => {
+    const script = `
+      import { Fd, FdWatcher, syscall } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
+      const fd = Fd.own(syscall('eventfd2', 1, 0));
+      let calls = 0;
+      const done = () => { if (++calls === 2) { a.close(); b.close(); fd.close(); console.log('both'); } };
+      let one, two;
+      const a = new FdWatcher(fd, 'readable', () => { if (!one) { one = true; done(); } });
+      const b = new FdWatcher(fd, 'readable', () => { if (!two) { two = true; done(); } });`;
+    expect(evaluate(script)).toMatchObject({ stdout: 'both\n', status: 0 });
+  });
+
+  it('lets an exception of its callback through', () => {
+    const script = `
+      import { Fd, FdWatcher, syscall } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
+      const fd = Fd.own(syscall('eventfd2', 1, 0));
+      const watcher = new FdWatcher(fd, 'readable', () => { watcher.close(); throw new Error('seen'); });
+      process.on('uncaughtException', (error) => { console.log(error.message); process.exit(3); });`;
+    expect(evaluate(script)).toMatchObject({ stdout: 'seen\n', status: 3 });
+  });
+
   it('tells that something can be read, again and again, and only then', async () => {
     const [reader, writer] = pipe();
     expect(await calls(reader, 'readable', () => {})).toBe(0);

@@ -1,154 +1,31 @@
-import { execFileSync, spawn as nodeSpawn, spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  readSync,
-  rmdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawn as nodeSpawn, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
-import { Worker } from 'node:worker_threads';
-import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  AT,
-  attempt,
-  CLONE,
-  type ExitStatus,
-  errand,
-  F,
-  Fd,
-  KernelError,
-  LaunchProgram,
-  launch,
-  launchAsync,
-  O,
-  PR,
-  park,
-  reap,
-  StringArray,
-  syscall,
-} from '../index.js';
+import { describe, expect, it } from 'vitest';
+import { AT, attempt, CLONE, errand, F, LaunchProgram, launch, launchAsync, O, PR, park, syscall } from '../index.js';
 import * as arm64 from './arm64.js';
+import {
+  type Build,
+  collectGarbage,
+  errandOf,
+  field,
+  finished,
+  memory,
+  programOf,
+  root,
+  scratchFolder,
+  self,
+  textOf,
+  thrownBy,
+  userns,
+  worker,
+} from './fixture.js';
 import * as x64 from './x64.js';
 
-const root = process.getuid?.() === 0;
-const userns = spawnSync('unshare', ['-U', 'true']).status === 0;
-const cgroup2 = root
-  ? /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 .*? rw/m.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1]
-  : undefined;
 const allNamespaces =
   CLONE.NEWNS | CLONE.NEWCGROUP | CLONE.NEWUTS | CLONE.NEWIPC | CLONE.NEWPID | CLONE.NEWNET | CLONE.NEWTIME;
 
-let folder = '';
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'iso-sys-'));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
-
-type Build = (program: LaunchProgram) => void;
-
-function programOf(build: Build = () => {}, argv = ['/bin/true']): LaunchProgram {
-  const program = new LaunchProgram();
-  build(program);
-  program.step('exec', 'execve', [argv[0] as string, new StringArray(argv), new StringArray([])]);
-  return program;
-}
-
-function errandOf(build: Build): LaunchProgram {
-  const program = new LaunchProgram('errand');
-  build(program);
-  return program;
-}
-
-function finished({ pidfd }: { pidfd: Fd }): ExitStatus {
-  const status = reap(pidfd, { block: true });
-  pidfd.close();
-  return status as ExitStatus;
-}
-
-/** What a launched program writes. */
-function textOf(argv: string[], build: Build = () => {}): string {
-  const out = Fd.own(syscall('memfd_create', 'out', 1));
-  try {
-    const program = programOf((it) => {
-      build(it);
-      it.step('fds', 'dup3', [out, 1, 0]);
-    }, argv);
-    expect(finished(launch(program)).code).toBe(0);
-    return readFileSync(`/proc/self/fd/${out.number}`, 'utf8');
-  } finally {
-    out.close();
-  }
-}
-
-function thrownBy(action: () => unknown): KernelError {
-  try {
-    action();
-  } catch (error) {
-    if (KernelError.is(error)) return error;
-    throw error;
-  }
-  throw new Error('nothing was thrown');
-}
-
-const children = () =>
-  readdirSync('/proc/self/task')
-    .flatMap((task) => readFileSync(`/proc/self/task/${task}/children`, 'utf8').split(' '))
-    .filter((pid) => pid !== '');
-
-const field = (status: string, name: string) => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1];
-
-/** Everything of this process that a launch might change by mistake. */
-function self(): Record<string, unknown> & { namespaces: string[] } {
-  const status = readFileSync('/proc/self/status', 'utf8');
-  const names = 'Umask Uid Gid Groups SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp';
-  return {
-    ...Object.fromEntries(names.split(' ').map((name) => [name, field(status, name)])),
-    dumpable: syscall('prctl', PR.GET_DUMPABLE, 0, 0, 0, 0),
-    cwd: readlinkSync('/proc/self/cwd'),
-    root: readlinkSync('/proc/self/root'),
-    limits: readFileSync('/proc/self/limits', 'utf8'),
-    session: readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ').slice(1, 6),
-    namespaces: [
-      ...new Set(
-        readdirSync('/proc/self/task').flatMap((task) =>
-          readdirSync(`/proc/self/task/${task}/ns`).map(
-            (name) => `${name} ${readlinkSync(`/proc/self/task/${task}/ns/${name}`)}`,
-          ),
-        ),
-      ),
-    ].sort(),
-  };
-}
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
-
-function memory() {
-  const maps = readFileSync('/proc/self/maps', 'utf8').split('\n');
-  return {
-    lines: maps.length,
-    shared: maps.filter((line) => line.includes('/dev/zero')).length,
-    kilobytes: Number.parseInt(field(readFileSync('/proc/self/status', 'utf8'), 'VmSize') ?? '', 10),
-    descriptors: readdirSync('/proc/self/fd').length,
-    children: children().length,
-  };
-}
+const folder = scratchFolder();
 
 describe('what is left behind', () => {
   /** Fails where each of a thousand rounds leaves so much as one page, one mapping, one descriptor or one child. */
@@ -232,6 +109,29 @@ describe('what is left behind', () => {
     expect(memory()).toMatchObject({ descriptors: before.descriptors, children: before.children });
   });
 
+  it('is nothing of a program that cannot end as it is asked to', () => {
+    const before = memory();
+    let undone = 0;
+    const errandProgram = new LaunchProgram('errand');
+    errandProgram.undo(() => undone++);
+    expect(() => launch(errandProgram)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
+    const withoutExec = new LaunchProgram();
+    withoutExec.undo(() => undone++);
+    expect(() => launch(withoutExec)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
+    expect(undone).toBe(2);
+    expect(memory()).toMatchObject({ descriptors: before.descriptors });
+  });
+
+  it('is no copy of a descriptor when an errand fails', () => {
+    const before = memory();
+    const program = new LaunchProgram('errand');
+    const fd = program.step('host', 'openat', [AT.FDCWD, '/', O.PATH | O.CLOEXEC, 0]);
+    program.step('host', 'fcntl', [fd, F.DUPFD_CLOEXEC, 100]);
+    program.step('host', 'chdir', ['/no/such']);
+    expect(() => errand(program)).toThrow(/ENOENT/);
+    expect(memory()).toMatchObject({ descriptors: before.descriptors });
+  });
+
   it('is told by undo, started and defer in their order', () => {
     const told: string[] = [];
     const listen: Build = (program) => {
@@ -310,32 +210,6 @@ describe('this process', () => {
     expect(self()).toEqual(before);
   });
 
-  it.skipIf(!root)('stays readable after a child has joined where others live [needs root]', () => {
-    const other = park(CLONE.NEWUTS | CLONE.NEWPID | CLONE.NEWNET);
-    const before = self();
-    const held = ['uts', 'net', 'pid'].map((name) => Fd.open(`/proc/${other.pid}/ns/${name}`));
-    try {
-      const enter: Build = (program) => {
-        for (const [i, type] of [CLONE.NEWUTS, CLONE.NEWNET, CLONE.NEWPID].entries()) program.join(held[i] as Fd, type);
-      };
-      const inside = textOf(
-        ['/usr/bin/readlink', '/proc/self/ns/uts', '/proc/self/ns/net', '/proc/self/ns/pid'],
-        enter,
-      );
-      expect(inside.trim().split('\n')).toEqual(
-        ['uts', 'net', 'pid'].map((name) => readlinkSync(`/proc/${other.pid}/ns/${name}`)),
-      );
-      expect(self()).toEqual(before);
-      thrownBy(() => launch(programOf(enter, ['/no/such'])));
-      expect(self()).toEqual(before);
-      errand(errandOf((program) => program.join(held[0] as Fd, CLONE.NEWUTS)));
-      expect(self()).toEqual(before);
-    } finally {
-      for (const fd of held) fd.close();
-      other.end();
-    }
-  });
-
   it('never has the launcher’s code writable and executable', () => {
     finished(launch(programOf()));
     const code = Buffer.from((process.arch === 'arm64' ? arm64 : x64).code, 'hex');
@@ -402,302 +276,6 @@ describe('signals', () => {
   });
 });
 
-describe('launchAsync', () => {
-  async function standing(start: (signal: AbortSignal) => Promise<{ pid: number; pidfd: Fd }>) {
-    const stop = new AbortController();
-    let ticks = 0;
-    const ticker = setInterval(() => ticks++, 5);
-    const known = children();
-    const settled = start(stop.signal).then(
-      (launched) => launched,
-      (error: unknown) => error,
-    );
-    await sleep(150);
-    clearInterval(ticker);
-    const [pid] = children().filter((child) => !known.includes(child));
-    return { stop, settled, ticks, pid };
-  }
-
-  const fifo = () => {
-    const path = join(folder, `fifo${Math.random()}`);
-    expect(spawnSync('mkfifo', [path]).status).toBe(0);
-    return path;
-  };
-  const reading = (path: string) =>
-    programOf((program) => program.step('host', 'openat', [AT.FDCWD, path, O.CLOEXEC, 0]));
-
-  it('lets the event loop turn while the child stands still, and goes on with it', async () => {
-    const path = fifo();
-    const { settled, ticks, pid } = await standing((signal) => launchAsync(reading(path), { signal }));
-    expect(ticks).toBeGreaterThan(5);
-    expect(readFileSync(`/proc/${pid}/comm`, 'utf8')).toBe(readFileSync('/proc/self/comm', 'utf8'));
-    closeSync(openSync(path, 'w'));
-    const launched = (await settled) as { pid: number; pidfd: Fd };
-    expect(launched.pid).toBe(Number(pid));
-    expect(finished(launched).code).toBe(0);
-  });
-
-  it('kills a child that stands still when it is aborted', async () => {
-    const path = fifo();
-    const before = memory();
-    const { settled, stop, pid } = await standing((signal) => launchAsync(reading(path), { signal }));
-    expect(existsSync(`/proc/${pid}`)).toBe(true);
-    stop.abort(new Error('enough'));
-    expect(await settled).toMatchObject({ message: 'enough' });
-    expect(existsSync(`/proc/${pid}`)).toBe(false);
-    expect(memory()).toMatchObject({ descriptors: before.descriptors, children: before.children });
-  });
-
-  it('starts nothing for a signal that is aborted already', async () => {
-    const path = join(folder, 'not-made');
-    const program = programOf((it) => it.step('host', 'mkdirat', [AT.FDCWD, path, 0o700]));
-    await expect(launchAsync(program, { signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
-    expect(existsSync(path)).toBe(false);
-  });
-
-  it('rejects with the step that failed, and with the signal that killed the child', async () => {
-    const failing = programOf((program) => program.step('cwd', 'chdir', ['/no/such']));
-    await expect(launchAsync(failing)).rejects.toMatchObject({ code: 'ENOENT', step: { index: 1, of: 2 } });
-    const path = fifo();
-    const { settled, pid } = await standing((signal) => launchAsync(reading(path), { signal }));
-    process.kill(Number(pid), 'SIGKILL');
-    expect(await settled).toMatchObject({ name: 'KernelError', syscall: 'openat', info: { signal: 9 } });
-    expect(existsSync(`/proc/${pid}`)).toBe(false);
-  });
-
-  it('runs forty of them at once', async () => {
-    const paths = Array.from({ length: 40 }, fifo);
-    const started = paths.map((path) => launchAsync(reading(path)));
-    await sleep(50);
-    for (const path of paths.reverse()) closeSync(openSync(path, 'w'));
-    const codes = (await Promise.all(started)).map((launched) => finished(launched).code);
-    expect(codes).toEqual(Array(40).fill(0));
-  });
-
-  describe.skipIf(!cgroup2)('in a frozen cgroup [needs root and cgroup v2]', () => {
-    async function frozen(action: (path: string, start: (signal: AbortSignal) => Promise<never>) => Promise<void>) {
-      const path = join(cgroup2 as string, `isotest-${process.pid}`);
-      mkdirSync(path);
-      writeFileSync(join(path, 'cgroup.freeze'), '1');
-      const directory = Fd.open(path, { directory: true });
-      const start = (signal: AbortSignal) =>
-        launchAsync(
-          programOf((program) => program.cgroup(directory)),
-          { signal },
-        ) as Promise<never>;
-      try {
-        await action(path, start);
-      } finally {
-        directory.close();
-        rmdirSync(path);
-      }
-    }
-
-    it('starts once it is thawed', () =>
-      frozen(async (path, start) => {
-        const { settled, ticks, pid } = await standing(start);
-        expect(ticks).toBeGreaterThan(5);
-        expect(readFileSync(join(path, 'cgroup.procs'), 'utf8').trim()).toBe(pid);
-        writeFileSync(join(path, 'cgroup.freeze'), '0');
-        expect(finished((await settled) as { pidfd: Fd }).code).toBe(0);
-      }));
-
-    it('is killed by its signal', () =>
-      frozen(async (_, start) => {
-        const { settled, stop, pid } = await standing(start);
-        stop.abort(new Error('enough'));
-        expect(await settled).toMatchObject({ message: 'enough' });
-        expect(existsSync(`/proc/${pid}`)).toBe(false);
-      }));
-  });
-});
-
-describe('steps', () => {
-  it('take results of earlier steps in every place', () => {
-    const path = join(folder, 'source');
-    writeFileSync(path, '0123456789');
-    const program = new LaunchProgram('errand');
-    const directory = program.step('host', 'openat', [AT.FDCWD, folder, O.DIRECTORY | O.CLOEXEC, 0]);
-    const source = program.step('host', 'openat', [directory, 'source', O.RDWR | O.CLOEXEC, 0]);
-    const number = (value: number) => program.step('host', 'lseek', [source, value, 0]);
-    const mode = number(0o600);
-    const copy = program.step('host', 'openat', [directory, 'copy', number(O.RDWR | O.CREAT), mode]);
-    program.step('host', 'lseek', [source, number(2), number(0)]);
-    const copied = program.step('host', 'copy_file_range', [source, null, copy, null, mode, number(0)]);
-    program.step('host', 'ftruncate', [source, number(4)]);
-    errand(program);
-    for (const slot of [directory, source, copy]) closeSync(slot.value as number);
-    // copy_file_range began at 0: the last step that moved the offset was its flags.
-    expect(readFileSync(join(folder, 'copy'), 'utf8')).toBe('0123456789');
-    expect(copied.value).toBe(10);
-    expect(statSync(join(folder, 'copy')).mode & 0o777).toBe(0o600);
-    expect(readFileSync(path, 'utf8')).toBe('0123');
-  });
-
-  it('fill memory that is read afterwards, or that later steps read', () => {
-    const program = new LaunchProgram('errand');
-    const ends = program.output(8);
-    program.step('host', 'pipe2', [ends, O.CLOEXEC]);
-    const name = program.output(390);
-    program.step('host', 'uname', [name]);
-    const fd = program.step('host', 'openat', [AT.FDCWD, folder, O.DIRECTORY | O.CLOEXEC, 0]);
-    program.step('host', 'mkdirat', [fd, name, 0o700]);
-    const untouched = program.output(5);
-    errand(program);
-    const [reader, writer] = [ends.bytes.readInt32LE(0), ends.bytes.readInt32LE(4)];
-    expect(readlinkSync(`/proc/self/fd/${reader}`)).toMatch(/^pipe:/);
-    expect(readlinkSync(`/proc/self/fd/${writer}`)).toBe(readlinkSync(`/proc/self/fd/${reader}`));
-    for (const open of [reader, writer, fd.value as number]) closeSync(open);
-    expect(name.bytes.length).toBe(390);
-    expect(readdirSync(folder)).toContain(name.bytes.toString().split('\0')[0]);
-    expect(untouched.bytes).toEqual(Buffer.alloc(5));
-  });
-
-  it('leave the slots of steps that were not reached without a value', () => {
-    const program = new LaunchProgram('errand');
-    const first = program.step('host', 'getppid', []);
-    const failed = program.step('host', 'chdir', ['/no/such']);
-    const never = program.step('host', 'getpid', []);
-    thrownBy(() => errand(program));
-    expect([first.value, failed.value, never.value]).toEqual([process.pid, -2, undefined]);
-  });
-
-  it('go on after ignored errors, and after no other', () => {
-    const ignoring = (path: string, ignore: string[]) =>
-      errand(errandOf((program) => program.step('cwd', 'chdir', [path], { ignore })));
-    ignoring('/no/such', ['ENOENT']);
-    ignoring('/no/such', ['EPERM', 'EACCES', 'EIO', 'EBUSY', 'EXDEV', 'ELOOP', 'ENOTDIR', 'ENOENT']);
-    ignoring('/etc/passwd', ['*']);
-    expect(thrownBy(() => ignoring('/etc/passwd', ['ENOENT', 'EPERM'])).code).toBe('ENOTDIR');
-    expect(thrownBy(() => ignoring('/no/such', [])).code).toBe('ENOENT');
-  });
-
-  it('are repeated until it works', async () => {
-    const path = join(folder, 'slow');
-    spawnSync('mkfifo', [path]);
-    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-    const writer = nodeSpawn('sh', ['-c', `sleep 0.1; printf abc >${path}`]);
-    const program = new LaunchProgram('errand');
-    const out = program.output(3);
-    const retry = { on: ['EINTR', 'EAGAIN'], times: 1e12 };
-    const read = program.step('host', 'read', [fd, out, 3], { retry });
-    errand(program);
-    expect(read.value).toBe(3);
-    expect(out.bytes.toString()).toBe('abc');
-    closeSync(fd);
-    await new Promise((resolve) => writer.on('close', resolve));
-  });
-
-  it('take the way that the kernel’s answers choose, however branches nest', () => {
-    type Node = { dir: true } | { fails: boolean; tests: number; yes?: Node[]; no?: Node[] };
-    const { nodes } = fc.letrec<{ nodes: Node[]; node: Node }>((tie) => ({
-      nodes: fc.array(tie('node'), { maxLength: 3 }),
-      node: fc.oneof(
-        { depthSize: 'small', withCrossShrink: true },
-        fc.constant({ dir: true as const }),
-        fc.record(
-          { fails: fc.boolean(), tests: fc.integer({ min: 1, max: 3 }), yes: tie('nodes'), no: tie('nodes') },
-          { requiredKeys: ['fails', 'tests'] },
-        ),
-      ),
-    }));
-    let round = 0;
-    fc.assert(
-      fc.property(nodes, (tree) => {
-        const base = join(folder, `tree${round++}`);
-        mkdirSync(base);
-        const program = new LaunchProgram('errand');
-        const expected: string[] = [];
-        let count = 0;
-        const add = (list: readonly Node[], taken: boolean) => {
-          for (const node of list) {
-            if ('dir' in node) {
-              const name = `d${count++}`;
-              program.step('host', 'mkdirat', [AT.FDCWD, join(base, name), 0o700]);
-              if (taken) expected.push(name);
-              continue;
-            }
-            const { fails, tests, yes, no } = node;
-            const test = () => {
-              for (let i = 0; i < tests; i++) {
-                // Some succeed with 0, some with another number; the last may fail.
-                if (fails && i === tests - 1) program.step('host', 'chdir', ['/no/such']);
-                else program.step('host', i % 2 ? 'getppid' : 'sched_yield', []);
-              }
-            };
-            program.attempt('host', ['EACCES', 'ENOENT'], test, {
-              ...(yes && { onSuccess: () => add(yes, taken && !fails) }),
-              ...(no && { onError: () => add(no, taken && fails) }),
-            });
-          }
-        };
-        add(tree, true);
-        errand(program);
-        expect(readdirSync(base).sort()).toEqual(expected.sort());
-        rmSync(base, { recursive: true });
-      }),
-      { numRuns: 200 },
-    );
-  });
-
-  it('fail where a branch is not for their error', () => {
-    const program = errandOf((it) =>
-      it.attempt('host', ['ENOENT'], () => it.step('host', 'chdir', ['/etc/passwd']), { onError: () => {} }),
-    );
-    expect(thrownBy(() => errand(program))).toMatchObject({ code: 'ENOTDIR', step: { index: 1 } });
-  });
-
-  it('may be many, with long arguments', () => {
-    const program = new LaunchProgram('errand');
-    for (let i = 0; i < 2000; i++) program.step('host', 'mkdirat', [AT.FDCWD, '/'.repeat(500), 0], { ignore: ['*'] });
-    const last = program.step('host', 'openat', [AT.FDCWD, 'é'.repeat(2000), 0, 0], { ignore: ['ENAMETOOLONG'] });
-    errand(program);
-    expect(last.value).toBe(-36);
-  });
-
-  it('are the same in a second launch of the same program', () => {
-    const program = new LaunchProgram('errand');
-    const pid = program.step('host', 'getpid', []);
-    errand(program);
-    const first = pid.value;
-    errand(program);
-    expect(pid.value).toBeGreaterThan(0);
-    expect(pid.value).not.toBe(first);
-  });
-
-  describe.skipIf(!userns)('with a file system context [needs user namespaces]', () => {
-    function bogus(ending: 'process' | 'errand') {
-      const other = park(CLONE.NEWUSER | CLONE.NEWNS);
-      const held = ['user', 'mnt'].map((name) => Fd.open(`/proc/${other.pid}/ns/${name}`));
-      try {
-        const program = new LaunchProgram(ending);
-        program.join(held[0] as Fd, CLONE.NEWUSER);
-        program.join(held[1] as Fd, CLONE.NEWNS);
-        const context = program.step('mount', 'fsopen', ['tmpfs', 1]);
-        const set = (key: string, value: string) =>
-          program.step('mount', 'fsconfig', [context, 1, key, value, 0], { context, hint: 'look it up' });
-        set('size', '1m');
-        set('bogus', 'x');
-        set('mode', '755');
-        if (ending === 'errand') return thrownBy(() => errand(program));
-        program.step('exec', 'execve', ['/bin/true', new StringArray([]), new StringArray([])]);
-        return thrownBy(() => launch(program));
-      } finally {
-        for (const fd of held) fd.close();
-        other.end();
-      }
-    }
-
-    it.each(['process', 'errand'] as const)('fail with the words of the kernel (%s)', (ending) => {
-      const error = bogus(ending);
-      expect(error).toMatchObject({ code: 'EINVAL', syscall: 'fsconfig', step: { index: 5, phase: 'mount' } });
-      expect(error.kernelMessage).toBe("tmpfs: Unknown parameter 'bogus'");
-      expect(error.message).toContain("tmpfs: Unknown parameter 'bogus'");
-      expect(error.hint).toBe('look it up');
-    });
-  });
-});
-
 describe('park', () => {
   it.skipIf(!userns)('holds new namespaces until it ends [needs user namespaces]', () => {
     const parked = park(CLONE.NEWUSER | CLONE.NEWUTS);
@@ -719,51 +297,6 @@ describe('park', () => {
     expect(memory()).toMatchObject({ shared: before.shared, descriptors: before.descriptors });
   });
 });
-
-it.skipIf(!root)('clones twice to join a pid namespace, and leaves nothing of either child [needs root]', () => {
-  const parked = park(CLONE.NEWPID);
-  const namespace = Fd.open(`/proc/${parked.pid}/ns/pid`);
-  const before = memory();
-  const enter = (more: Build, argv?: string[]) =>
-    launch(
-      programOf((program) => {
-        program.join(namespace, CLONE.NEWPID);
-        more(program);
-      }, argv),
-    );
-  try {
-    const launched = enter(() => {}, ['/bin/sleep', '60']);
-    expect(field(readFileSync(`/proc/${launched.pid}/status`, 'utf8'), 'NSpid')).toMatch(/^\d+\t\d+$/);
-    expect(field(readFileSync(`/proc/${launched.pid}/status`, 'utf8'), 'PPid')).toBe(String(process.pid));
-    expect(children().length).toBe(before.children + 1);
-    attempt('pidfd_send_signal', launched.pidfd, 9, null, 0);
-    expect(finished(launched).signal).toBe(9);
-    expect(thrownBy(() => enter((program) => program.step('cwd', 'chdir', ['/no/such'])))).toMatchObject({
-      code: 'ENOENT',
-      step: { index: 3, phase: 'cwd' },
-    });
-    const killed = thrownBy(() =>
-      enter((program) => program.step('host', 'kill', [program.step('host', 'getpid', []), 9])),
-    );
-    expect(killed).toMatchObject({ syscall: 'kill', step: { index: 4 }, info: { signal: 9 } });
-    expect(memory()).toMatchObject({ descriptors: before.descriptors, children: before.children });
-  } finally {
-    namespace.close();
-    parked.end();
-  }
-});
-
-/** A worker thread that has the sources. What tsx must compile for it is compiled before: its compiler would stay a zombie. */
-function worker(script: string, workerData: unknown): Worker {
-  const url = pathToFileURL(join(import.meta.dirname, '../index.ts')).href;
-  const load = `import('tsx/esm/api').then(({ register }) => register()).then(() => import('${url}'))`;
-  execFileSync(process.execPath, ['--conditions=iso-source', '-e', load]);
-  return new Worker(`${load}.then(async (sys) => {${script}});`, {
-    eval: true,
-    execArgv: ['--conditions=iso-source'],
-    workerData,
-  });
-}
 
 it('launches from eight worker threads at once', { timeout: 60_000 }, async () => {
   const bystander = nodeSpawn('sleep', ['60']);

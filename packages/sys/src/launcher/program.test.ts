@@ -15,6 +15,7 @@ import {
   UnsupportedError,
 } from '../index.js';
 import { RecordingKernel } from '../testing/index.js';
+import { stepText } from './explain.js';
 
 const exec = (program: LaunchProgram) =>
   program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray(['A=1'])]);
@@ -74,6 +75,18 @@ describe('what a program refuses', () => {
   it.each([4, 35, 41, 65, 67])('prctl(%i), which would act on the memory of this process', (option) => {
     for (const ending of both)
       expect(thrownBy(() => new LaunchProgram(ending).step('host', 'prctl', [option, 1, 0, 0, 0]))).toEqual(invalid);
+  });
+
+  it.each([
+    ['prctl', [4n, 0]],
+    ['prctl', [2 ** 32 + 4, 0]],
+    ['prctl', [-(2 ** 32) + 4, 0]],
+    ['clone3', [0, 88]],
+    ['arch_prctl', [0x1002, 0]],
+    ['pkey_alloc', [0, 0]],
+    ['migrate_pages', [0, 0, 0, 0]],
+  ] as const)('%s, in whatever form', (name, args) => {
+    expect(thrownBy(() => new LaunchProgram().step('host', name, args))).toEqual(invalid);
   });
 
   it.each<SyscallName>(['fork', 'vfork', 'clone'])('%s, which the launcher does', (name) => {
@@ -168,9 +181,9 @@ describe('explain', () => {
     const closing = (from: number, kept?: number) => {
       const program = new LaunchProgram();
       program.closeFrom(from);
-      if (kept !== undefined) program.keepOpen(Fd.borrow(kept));
       exec(program);
-      return calls(program).slice(1, -1);
+      const { steps } = program.compile(kept === undefined ? [] : [Fd.borrow(kept)]);
+      return steps.slice(0, -1).map((step) => stepText(step, steps));
     };
     const last = 4294967295;
     expect(closing(3)).toEqual([`close_range(3, ${last}, 0)`]);
@@ -192,6 +205,15 @@ describe('explain', () => {
       'clone3(CLONE_VM|CLONE_PIDFD|CLONE_VFORK|CLONE_CLEAR_SIGHAND)',
       'unshare(CLONE_NEWTIME)',
     ]);
+  });
+
+  it('compiles to the same again and again', () => {
+    const program = new LaunchProgram('errand');
+    const context = program.step('host', 'fsopen', ['tmpfs', 1], { ignore: ['EPERM'] });
+    program.step('host', 'fsconfig', [context, 1, 'bogus', '1', 0], { context });
+    const text = program.explain();
+    expect(program.explain()).toBe(text);
+    expect(program.explain()).toBe(text);
   });
 
   it('runs nothing', () => {

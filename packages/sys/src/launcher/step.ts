@@ -40,7 +40,7 @@ export class StringArray {
    * @param strings - its members
    */
   constructor(strings: readonly string[]) {
-    this.strings = strings;
+    this.strings = [...strings];
   }
 }
 
@@ -53,7 +53,7 @@ export interface StepOptions {
   ignore?: readonly string[];
   /** Errors that repeat the step, and how often. */
   retry?: { on: readonly string[]; times: number };
-  /** Its result is a new descriptor, which its name does not tell (an ioctl): an errand that fails closes it again. */
+  /** Its result is a new descriptor, which its name does not tell (an ioctl, bpf): an errand that fails closes it again. */
   opens?: boolean;
   /** What to say when it fails. */
   hint?: string;
@@ -76,4 +76,27 @@ export interface Step {
   onIgnored: Step | undefined;
   /** @internal Every failure of it leads to a read of the kernel's words. */
   explained?: boolean;
+}
+
+/**
+ * A step that goes on with the next row, whatever its result.
+ *
+ * @internal
+ */
+export function row(phase: Phase, syscall: SyscallName, args: readonly StepArg[], options: StepOptions = {}): Step {
+  return {
+    phase,
+    syscall,
+    args: [...args],
+    slot: new Slot(syscall),
+    options,
+    onZero: undefined,
+    onValue: undefined,
+    onIgnored: undefined,
+  };
+}
+
+/** @internal */
+export function isExec(step: Step): boolean {
+  return step.syscall === 'execve' || step.syscall === 'execveat';
 }

@@ -2,7 +2,7 @@ import { errnoNumber } from '../error.js';
 import { Fd } from '../fd.js';
 import { invalid } from '../kernel.js';
 import { Arena } from './arena.js';
-import type { Compiled } from './program.js';
+import type { Compiled } from './compile.js';
 import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
 
 /** Sizes and offsets of the structures that the machine code reads; x64.S describes them. */
@@ -23,7 +23,7 @@ export const STEP = {
   reached: 120,
 } as const;
 /** struct clone_args, version 2. */
-const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, parentTid: 24, exitSignal: 32, cgroup: 80 } as const;
+export const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, parentTid: 24, exitSignal: 32, cgroup: 80 } as const;
 
 /** A program in memory, as the machine code reads it. */
 export interface Table {

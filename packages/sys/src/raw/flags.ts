@@ -64,7 +64,16 @@ export const RESOLVE = {
 } as const;
 
 /** fcntl commands and descriptor flags. */
-export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, GETFL: 3, SETFL: 4, DUPFD_CLOEXEC: 1030, CLOEXEC: 1 } as const;
+export const F = {
+  DUPFD: 0,
+  GETFD: 1,
+  SETFD: 2,
+  GETFL: 3,
+  SETFL: 4,
+  DUPFD_CLOEXEC: 1030,
+  ADD_SEALS: 1033,
+  CLOEXEC: 1,
+} as const;
 
 /** prctl options, `linux/prctl.h`. */
 export const PR = {
@@ -82,6 +91,8 @@ export const PR = {
   CAP_AMBIENT: 47,
   SET_MDWE: 65,
   SET_MEMORY_MERGE: 67,
+  FUTEX_HASH: 78,
+  SET_VMA: 0x53564d41,
 } as const;
 
 /** waitid id types and options, `linux/wait.h`. */

@@ -1,0 +1,185 @@
+import { isMainThread } from 'node:worker_threads';
+import type { Fd } from '../fd.js';
+import { invalid } from '../kernel.js';
+import { AT, CLONE, F, PR } from '../raw/flags.js';
+import { flagText } from './explain.js';
+import { joinOrder } from './join.js';
+import { type Phase, phases } from './phase.js';
+import type { Ending } from './program.js';
+import { changesCredentials } from './rules.js';
+import { Output, row, Slot, type Step, StringArray } from './step.js';
+
+/** What a program has been told so far. */
+export interface Draft {
+  readonly ending: Ending;
+  readonly steps: ReadonlyMap<Phase, Step[]>;
+  readonly outputs: Output[];
+  /** Descriptors that stay open until exec, whatever is closed. */
+  readonly kept: Fd[];
+  /** `CLONE.NEW*` */
+  flags: number;
+  cgroup: Fd | undefined;
+  joins: boolean;
+  joinsPid: boolean;
+  /** False for joins of a time namespace, which the kernel refuses to whoever shares memory. */
+  sharesMemory: boolean;
+  sharesFiles: boolean;
+  /** Joins namespaces where others live, who could read this process through the child. */
+  exposed: boolean;
+  closeFrom: number | undefined;
+  supervisor: { image: Fd; pidAt: number; pid: Output } | undefined;
+}
+
+/** A program as a table, and what its launch must know. */
+export interface Compiled {
+  readonly steps: readonly Step[];
+  /** The second clone, of a launch that joins before it makes namespaces. */
+  readonly nest: Step | undefined;
+  readonly nestFlags: number;
+  /** The clone that leaves a supervisor behind, and where it writes the program's pid. */
+  readonly fork: { step: Step; pid: Output } | undefined;
+  /** How an errand ends, and how it ends once the kernel's words were read. */
+  readonly exit: Step;
+  readonly failed: Step;
+  /** Steps that read what a file system context says of a failure. */
+  readonly readers: ReadonlyMap<Slot, Step>;
+  readonly clone: string;
+  readonly flags: number;
+  readonly cgroup: Fd | undefined;
+  readonly outputs: readonly Output[];
+  /** Whether the child makes this process undumpable. */
+  readonly flipsDumpable: boolean;
+}
+
+/** Lays a program out: phases in their order, clones, closings, and what comes after the end. Its steps are copies. */
+export function compile(draft: Draft, keep: readonly Fd[] = []): Compiled {
+  const { flags: own, exposed, supervisor, cgroup } = draft;
+  const of = (phase: Phase) => draft.steps.get(phase) as Step[];
+  const credentials = phases.some((phase) => of(phase).some(changesCredentials));
+  // Being dumpable is the process's: it can be switched off and on again by one thread, not by several at once. A launch
+  // that needs it from a worker thread gets a copy of the memory instead.
+  const flips = exposed || credentials;
+  const memory = draft.sharesMemory && !(flips && !isMainThread) ? CLONE.VM : 0;
+  const files = draft.sharesFiles ? CLONE.FILES : 0;
+  // The clocks of a time namespace can be set until somebody enters it, and before Linux 6.3 only a fork does that: the
+  // first of two children makes it and sets them, the second enters it, with a memory of its own.
+  const time = own & CLONE.NEWTIME;
+  const nested = time !== 0 || (draft.joins && (draft.joinsPid || (own & CLONE.NEWPID) !== 0));
+  const flags = own & ~CLONE.NEWTIME;
+  const lists = new Map(draft.steps);
+  // After what it writes about itself in /proc, which is root's while it is undumpable.
+  if (exposed) lists.set('birth', [...of('birth'), row('birth', 'prctl', [PR.SET_DUMPABLE, 0, 0, 0, 0])]);
+  lists.set('join', joinOrder(of('join')));
+  if (time) lists.set('user', [row('user', 'unshare', [time], { text: 'unshare(CLONE_NEWTIME)' }), ...of('user')]);
+  lists.set('fds', [...of('fds'), ...closing(draft, keep)]);
+  const nestRow = row('nest', 'clone3', [], { text: `clone3(${flagText(flags | CLONE.PARENT)})` });
+  if (nested) lists.set('nest', [nestRow]);
+  else if (draft.joins && flags)
+    lists.set('nest', [row('nest', 'unshare', [flags], { text: `unshare(${flagText(flags)})` })]);
+  const steps = copies(phases.flatMap((phase) => lists.get(phase) as Step[]));
+  const exit = row('end', 'exit', [0]);
+  const failed = row('end', 'exit', [127], { text: 'exit(127)' });
+  const readers = explanations(steps, failed);
+  const tail = [exit, ...readers.values(), ...(readers.size ? [failed] : [])];
+  const nest = nested ? steps.find((step) => step.slot === nestRow.slot) : undefined;
+  if (nest) nest.onValue = exit;
+  let fork: Compiled['fork'];
+  if (supervisor) {
+    if (!(flags & CLONE.NEWPID)) throw invalid('a supervisor needs a new pid namespace, whose first process it is');
+    fork = supervise(steps, tail, supervisor);
+  }
+  if (draft.ending === 'errand' || nest || readers.size || fork) steps.push(...tail);
+  const outputs = [...draft.outputs, ...[...readers.values()].map((reader) => reader.args[1] as Output)];
+  judgeOrder(steps, outputs);
+  const first = memory | CLONE.PIDFD | files | (nested || draft.joins ? 0 : flags);
+  const shown = (first | CLONE.VFORK) + CLONE.CLEAR_SIGHAND + (cgroup ? CLONE.INTO_CGROUP : 0);
+  return {
+    steps,
+    nest,
+    nestFlags:
+      ((time ? 0 : memory) | files | CLONE.PARENT | CLONE.PARENT_SETTID | CLONE.VFORK | flags) + CLONE.CLEAR_SIGHAND,
+    fork,
+    exit,
+    failed,
+    readers,
+    clone: `clone3(${flagText(shown)})`,
+    flags: first + CLONE.CLEAR_SIGHAND,
+    cgroup,
+    outputs,
+    flipsDumpable: flips && memory !== 0,
+  };
+}
+
+/** Steps of their own for one launch, leading to one another as before: compiling changes them. */
+function copies(steps: readonly Step[]): Step[] {
+  const fresh = new Map(steps.map((step) => [step, { ...step }]));
+  const other = (step: Step | undefined) => step && fresh.get(step);
+  for (const step of fresh.values()) {
+    Object.assign(step, {
+      onZero: other(step.onZero),
+      onValue: other(step.onValue),
+      onIgnored: other(step.onIgnored),
+    });
+  }
+  return [...fresh.values()];
+}
+
+/** A step that has a context leads, when it fails, to a read of the kernel's words and the end. */
+function explanations(steps: readonly Step[], failed: Step): Map<Slot, Step> {
+  const readers = new Map<Slot, Step>();
+  for (const step of steps) {
+    const { context, ignore } = step.options;
+    if (!context || step.onIgnored || ignore) continue;
+    let reader = readers.get(context);
+    if (!reader) {
+      reader = row('end', 'read', [context, new Output(512), 511], { ignore: ['*'] });
+      Object.assign(reader, { onZero: failed, onValue: failed, onIgnored: failed });
+      readers.set(context, reader);
+    }
+    Object.assign(step, { onIgnored: reader, explained: true });
+  }
+  return readers;
+}
+
+/** Forks where the phase `supervise` begins: the child of that goes on as the program, the parent becomes the supervisor. */
+function supervise(
+  steps: Step[],
+  tail: Step[],
+  { image, pidAt, pid }: NonNullable<Draft['supervisor']>,
+): Compiled['fork'] {
+  const step = row('supervise', 'clone3', [], { text: 'clone3(CLONE_VM|CLONE_VFORK|CLONE_PARENT_SETTID)' });
+  const at = steps.findIndex((other) => other.phase === 'supervise');
+  steps.splice(at, 0, step);
+  step.onValue = row('end', 'pwrite64', [image, pid, 4, pidAt]);
+  const [argv, env] = [new StringArray(['init']), new StringArray([])];
+  tail.push(
+    step.onValue,
+    row('end', 'fcntl', [image, F.ADD_SEALS, ALL_SEALS]),
+    row('end', 'execveat', [image, '', argv, env, AT.EMPTY_PATH], { text: 'execveat(init)' }),
+  );
+  return { step, pid };
+}
+
+function closing({ closeFrom: from, kept }: Draft, keep: readonly Fd[]): Step[] {
+  if (from === undefined) return [];
+  const numbers = [...kept, ...keep].map((fd) => fd.number).filter((number) => number >= from);
+  const bounds = [from - 1, ...numbers.sort((a, b) => a - b), LAST_FD + 1];
+  return bounds.slice(1).flatMap((bound, i) => {
+    const [first, last] = [(bounds[i] as number) + 1, bound - 1];
+    return first <= last ? [row('fds', 'close_range', [first, last, 0])] : [];
+  });
+}
+
+/** An argument that a later step, or another program, has yet to make would be 0 when the child reads it. */
+function judgeOrder(steps: readonly Step[], outputs: readonly Output[]): void {
+  const there = new Set<unknown>(outputs);
+  for (const step of steps) {
+    for (const arg of step.args)
+      if ((arg instanceof Slot || arg instanceof Output) && !there.has(arg))
+        throw invalid(`${step.syscall}: an argument is the result of no earlier step of this program`);
+    there.add(step.slot);
+  }
+}
+
+const ALL_SEALS = 15;
+const LAST_FD = 0xffffffff;

@@ -1,0 +1,119 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { AT, Fd, launchAsync, O } from '../index.js';
+import { cgroup2, children, finished, memory, programOf, scratchFolder } from './fixture.js';
+
+const folder = scratchFolder();
+
+describe('launchAsync', () => {
+  async function standing(start: (signal: AbortSignal) => Promise<{ pid: number; pidfd: Fd }>) {
+    const stop = new AbortController();
+    let ticks = 0;
+    const ticker = setInterval(() => ticks++, 5);
+    const known = children();
+    const settled = start(stop.signal).then(
+      (launched) => launched,
+      (error: unknown) => error,
+    );
+    await sleep(150);
+    clearInterval(ticker);
+    const [pid] = children().filter((child) => !known.includes(child));
+    return { stop, settled, ticks, pid };
+  }
+
+  const fifo = () => {
+    const path = join(folder, `fifo${Math.random()}`);
+    expect(spawnSync('mkfifo', [path]).status).toBe(0);
+    return path;
+  };
+  const reading = (path: string) =>
+    programOf((program) => program.step('host', 'openat', [AT.FDCWD, path, O.CLOEXEC, 0]));
+
+  it('lets the event loop turn while the child stands still, and goes on with it', async () => {
+    const path = fifo();
+    const { settled, ticks, pid } = await standing((signal) => launchAsync(reading(path), { signal }));
+    expect(ticks).toBeGreaterThan(5);
+    expect(readFileSync(`/proc/${pid}/comm`, 'utf8')).toBe(readFileSync('/proc/self/comm', 'utf8'));
+    closeSync(openSync(path, 'w'));
+    const launched = (await settled) as { pid: number; pidfd: Fd };
+    expect(launched.pid).toBe(Number(pid));
+    expect(finished(launched).code).toBe(0);
+  });
+
+  it('kills a child that stands still when it is aborted', async () => {
+    const path = fifo();
+    const before = memory();
+    const { settled, stop, pid } = await standing((signal) => launchAsync(reading(path), { signal }));
+    expect(existsSync(`/proc/${pid}`)).toBe(true);
+    stop.abort(new Error('enough'));
+    expect(await settled).toMatchObject({ message: 'enough' });
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
+    expect(memory()).toMatchObject({ descriptors: before.descriptors, children: before.children });
+  });
+
+  it('starts nothing for a signal that is aborted already', async () => {
+    const path = join(folder, 'not-made');
+    const program = programOf((it) => it.step('host', 'mkdirat', [AT.FDCWD, path, 0o700]));
+    await expect(launchAsync(program, { signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('rejects with the step that failed, and with the signal that killed the child', async () => {
+    const failing = programOf((program) => program.step('cwd', 'chdir', ['/no/such']));
+    await expect(launchAsync(failing)).rejects.toMatchObject({ code: 'ENOENT', step: { index: 1, of: 2 } });
+    const path = fifo();
+    const { settled, pid } = await standing((signal) => launchAsync(reading(path), { signal }));
+    process.kill(Number(pid), 'SIGKILL');
+    expect(await settled).toMatchObject({ name: 'KernelError', syscall: 'openat', info: { signal: 9 } });
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
+  });
+
+  it('runs forty of them at once', async () => {
+    const paths = Array.from({ length: 40 }, fifo);
+    const started = paths.map((path) => launchAsync(reading(path)));
+    await sleep(50);
+    for (const path of paths.reverse()) closeSync(openSync(path, 'w'));
+    const codes = (await Promise.all(started)).map((launched) => finished(launched).code);
+    expect(codes).toEqual(Array(40).fill(0));
+  });
+
+  describe.skipIf(!cgroup2)('in a frozen cgroup [needs root and cgroup v2]', () => {
+    async function frozen(action: (path: string, start: (signal: AbortSignal) => Promise<never>) => Promise<void>) {
+      const path = join(cgroup2 as string, `isotest-${process.pid}`);
+      mkdirSync(path);
+      writeFileSync(join(path, 'cgroup.freeze'), '1');
+      const directory = Fd.open(path, { directory: true });
+      const start = (signal: AbortSignal) =>
+        launchAsync(
+          programOf((program) => program.cgroup(directory)),
+          { signal },
+        ) as Promise<never>;
+      try {
+        await action(path, start);
+      } finally {
+        directory.close();
+        rmdirSync(path);
+      }
+    }
+
+    it('starts once it is thawed', () =>
+      frozen(async (path, start) => {
+        const { settled, ticks, pid } = await standing(start);
+        expect(ticks).toBeGreaterThan(5);
+        expect(readFileSync(join(path, 'cgroup.procs'), 'utf8').trim()).toBe(pid);
+        writeFileSync(join(path, 'cgroup.freeze'), '0');
+        expect(finished((await settled) as { pidfd: Fd }).code).toBe(0);
+      }));
+
+    it('is killed by its signal', () =>
+      frozen(async (_, start) => {
+        const { settled, stop, pid } = await standing(start);
+        stop.abort(new Error('enough'));
+        expect(await settled).toMatchObject({ message: 'enough' });
+        expect(existsSync(`/proc/${pid}`)).toBe(false);
+      }));
+  });
+});
