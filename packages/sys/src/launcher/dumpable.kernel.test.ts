@@ -1,8 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { CLONE, errand, Fd, LaunchProgram, launch, park } from '../index.js';
-import { type Build, errandOf, programOf, root, self, textOf, thrownBy } from './fixture.js';
+import { type Build, errandOf, programOf, root, self, textOf, thrownBy, userns } from './fixture.js';
 
 describe('this process', () => {
   it.skipIf(!root)('stays readable after a child has joined where others live [needs root]', () => {
@@ -59,4 +61,34 @@ describe('this process', () => {
     errand(state);
     expect(dumpable.value).toBe(1);
   });
+
+  it.skipIf(!userns)(
+    'lets a child write about itself before it joins, also for a plain user [needs user namespaces]',
+    () => {
+      const script = `
+      import { CLONE, Fd, LaunchProgram, launch, park, reap, StringArray, syscall } from ${JSON.stringify(join(import.meta.dirname, '../index.ts'))};
+      const other = park(CLONE.NEWUSER | CLONE.NEWUTS);
+      const user = Fd.open('/proc/' + other.pid + '/ns/user');
+      const program = new LaunchProgram();
+      program.join(user, CLONE.NEWUSER);
+      const file = program.step('birth', 'openat', [-100, '/proc/self/oom_score_adj', 1, 0]);
+      program.step('birth', 'write', [file, '777', 3]);
+      const text = 'read value </proc/self/oom_score_adj; exit $((value - 770))';
+      program.step('exec', 'execve', ['/bin/sh', new StringArray(['sh', '-c', text]), new StringArray([])]);
+      const { code } = reap(launch(program).pidfd, { block: true });
+      other.end();
+      console.log(code, syscall('prctl', 3, 0, 0, 0, 0));`;
+      const node = [
+        process.execPath,
+        '--conditions=iso-source',
+        '--import',
+        'tsx',
+        '--input-type=module',
+        '-e',
+        script,
+      ];
+      const plain = root ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : [];
+      expect(execFileSync('env', [...plain, ...node], { encoding: 'utf8' })).toBe('7 1\n');
+    },
+  );
 });

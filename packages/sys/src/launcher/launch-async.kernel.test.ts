@@ -3,7 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmdirSync, wr
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { AT, Fd, launchAsync, O } from '../index.js';
+import { AT, F, Fd, launchAsync, O, syscall } from '../index.js';
 import { cgroup2, children, finished, memory, programOf, scratchFolder } from './fixture.js';
 
 const folder = scratchFolder();
@@ -57,8 +57,44 @@ describe('launchAsync', () => {
   it('starts nothing for a signal that is aborted already', async () => {
     const path = join(folder, 'not-made');
     const program = programOf((it) => it.step('host', 'mkdirat', [AT.FDCWD, path, 0o700]));
+    const told: string[] = [];
+    program.undo(() => told.push('undo'));
+    program.defer(() => told.push('defer'));
     await expect(launchAsync(program, { signal: AbortSignal.abort(new Error('no')) })).rejects.toThrow('no');
     expect(existsSync(path)).toBe(false);
+    expect(told).toEqual(['undo', 'defer']);
+  });
+
+  it('keeps nothing open in the child but what this launch needs, however often a program is launched', async () => {
+    const out = Fd.own(syscall('memfd_create', 'out', 1));
+    const program = programOf(
+      (it) => {
+        it.step('fds', 'dup3', [out, 1, 0]);
+        it.closeFrom(3);
+      },
+      ['/bin/ls', '/proc/self/fd'],
+    );
+    // Where the pipe of the first launch was, another descriptor is at the second.
+    finished(await launchAsync(program));
+    const strangers = Array.from({ length: 4 }, () => syscall('fcntl', 2, F.DUPFD, 512));
+    finished(await launchAsync(program));
+    for (const fd of strangers) closeSync(fd);
+    const listed = readFileSync(`/proc/self/fd/${out.number}`, 'utf8').trim().split('\n');
+    out.close();
+    expect(listed.filter((number) => number === '1').length).toBe(2);
+    expect(listed.filter((number) => Number(number) > 4)).toEqual([]);
+  });
+
+  it('has read its table before it says so, also where the child has six hundred descriptors', async () => {
+    const program = programOf((it) => {
+      for (let i = 3; i < 600; i++) it.step('fds', 'dup3', [2, i, 0]);
+      it.closeFrom(600);
+      it.step('cwd', 'ppoll', [null, 0, Buffer.from(new BigInt64Array([0n, 100_000_000n]).buffer), null, 0]);
+    });
+    const started = performance.now();
+    const launched = await launchAsync(program);
+    expect(performance.now() - started).toBeGreaterThan(90);
+    expect(finished(launched).code).toBe(0);
   });
 
   it('rejects with the step that failed, and with the signal that killed the child', async () => {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { attempt, CLONE, errand, Fd, LaunchProgram, launch, launchAsync, park, StringArray } from '../index.js';
 import { type Build, children, field, finished, memory, programOf, root, thrownBy } from './fixture.js';
@@ -71,6 +72,51 @@ describe.skipIf(!root)('two clones [needs root]', () => {
     program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
     program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
     await expect(launchAsync(program, { signal: AbortSignal.timeout(200) })).rejects.toThrow(/timeout|aborted/i);
+    expect(children()).toEqual(before);
+  });
+
+  it('are both ended when the first is killed while the second stands still', async () => {
+    const before = children();
+    using uts = joined();
+    const program = new LaunchProgram();
+    program.join(uts, CLONE.NEWUTS, { exposed: false });
+    program.unshare(CLONE.NEWPID);
+    program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
+    program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+    const started = launchAsync(program, { signal: AbortSignal.timeout(20_000) });
+    let both = children();
+    for (let i = 0; both.length < before.length + 2 && i < 200; i++) {
+      await sleep(10);
+      both = children();
+    }
+    const [first] = both
+      .filter((pid) => !before.includes(pid))
+      .map(Number)
+      .sort((a, b) => a - b);
+    process.kill(first as number, 'SIGKILL');
+    // The second holds the pipe: it is told by the end of that, once somebody ends it.
+    const rest = () => children().filter((pid) => !before.includes(pid) && Number(pid) !== first);
+    process.kill(Number(rest()[0]), 'SIGKILL');
+    await expect(started).rejects.toMatchObject({ name: 'KernelError', info: { signal: 9 } });
+    expect(children()).toEqual(before);
+  });
+
+  it('end at whatever moment they are aborted', async () => {
+    const before = children();
+    for (let i = 0; i < 60; i++) {
+      using uts = joined();
+      const program = new LaunchProgram();
+      program.join(uts, CLONE.NEWUTS, { exposed: false });
+      program.unshare(CLONE.NEWPID | CLONE.NEWNET);
+      program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
+      program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+      const stop = new AbortController();
+      const started = launchAsync(program, { signal: stop.signal });
+      const until = performance.now() + i / 30;
+      while (performance.now() < until);
+      stop.abort(new Error('enough'));
+      await expect(started).rejects.toThrow('enough');
+    }
     expect(children()).toEqual(before);
   });
 });

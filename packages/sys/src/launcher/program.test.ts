@@ -115,10 +115,54 @@ describe('what a program refuses', () => {
     expect(step(1, 2, 3, 4, 5, 6, 7)).toEqual(invalid);
     for (const bad of [1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, 2n ** 64n, -(2n ** 63n) - 1n])
       expect(step(bad), String(bad)).toEqual(invalid);
-    for (const bad of [undefined, true, Symbol.iterator, () => 0]) expect(step(bad), String(bad)).toEqual(invalid);
+    for (const bad of [undefined, true, Symbol.iterator, () => 0, {}, [], { number: 1 }, new Date()])
+      expect(step(bad), String(bad)).toEqual(invalid);
     expect(new LaunchProgram().step('host', 'getppid', [1, 2n ** 64n - 1n, null, '', Buffer.alloc(0), -1]).label).toBe(
       'getppid',
     );
+  });
+
+  it('in an errand, what would act on its descriptors by another name', () => {
+    const step = (...args: Parameters<LaunchProgram['step']>) =>
+      thrownBy(() => new LaunchProgram('errand').step(...args));
+    for (const command of [2, 2n, 2 ** 32 + 2]) expect(step('host', 'fcntl', [9, command, 1])).toEqual(invalid);
+    for (const request of [0x5450, 0x5451]) expect(step('host', 'ioctl', [9, request])).toEqual(invalid);
+    expect(step('host', 'unshare', [CLONE.FILES | CLONE.NEWNS])).toEqual(invalid);
+    const program = new LaunchProgram('errand');
+    // What is asked for is known when the program is made, not when it runs.
+    const two = program.step('host', 'getpid', []);
+    expect(thrownBy(() => program.step('host', 'fcntl', [9, two, 1]))).toEqual(invalid);
+    expect(thrownBy(() => program.step('host', 'prctl', [two, 0, 0, 0, 0]))).toEqual(invalid);
+  });
+
+  it('results of no earlier step', () => {
+    const later = new LaunchProgram();
+    later.step('host', 'fchdir', [later.step('cwd', 'getpid', [])]);
+    expect(thrownBy(() => later.explain())).toEqual(invalid);
+    const other = new LaunchProgram();
+    const foreign = new LaunchProgram();
+    foreign.step('host', 'fchdir', [other.step('host', 'getpid', [])]);
+    expect(thrownBy(() => foreign.explain())).toEqual(invalid);
+    const memory = new LaunchProgram();
+    memory.step('host', 'uname', [other.output(390)]);
+    expect(thrownBy(() => memory.explain())).toEqual(invalid);
+    for (const size of [-1, 1.5, Number.NaN, 2 ** 31, '8' as unknown as number])
+      expect(
+        thrownBy(() => other.output(size)),
+        String(size),
+      ).toEqual(invalid);
+  });
+
+  it('no change of its arguments afterwards', () => {
+    const args = ['/etc'];
+    const strings = ['fine'];
+    const program = new LaunchProgram();
+    program.step('cwd', 'chdir', args);
+    const array = new StringArray(strings);
+    args[0] = 'a\0b';
+    strings[0] = 'a\0b';
+    program.step('exec', 'execve', ['/x', array, new StringArray([])]);
+    expect(calls(program).slice(1)).toEqual(['chdir("/etc")', 'execve("/x", ["fine"], [])']);
   });
 
   it('strings that the kernel would read as others', () => {
@@ -346,4 +390,49 @@ describe('a launch on a kernel that only plays', () => {
     expect(await kernel.run(async () => attempt('getppid'))).toBe(42);
     expect(attempt('getppid')).toBe(process.ppid);
   });
+});
+
+describe('actions of the parts', () => {
+  function told(fail: string, launchIt: (program: LaunchProgram) => unknown) {
+    const seen: string[] = [];
+    const say = (name: string) => () => {
+      seen.push(name);
+      if (name === fail) throw new Error(`${name} failed`);
+    };
+    const program = new LaunchProgram();
+    for (const n of [1, 2]) {
+      program.undo(say(`undo ${n}`));
+      program.defer(say(`defer ${n}`));
+      program.started(say(`started ${n}`));
+    }
+    exec(program);
+    const kernel = new RecordingKernel();
+    const error = thrownBy(() => kernel.run(() => launchIt(program)));
+    return { seen, error, kernel };
+  }
+
+  it('all run when the launch fails, whichever of them throws; its error is the launch’s, theirs the cause', () => {
+    for (const fail of ['undo 2', 'undo 1', 'defer 1', 'defer 2']) {
+      const { seen, error } = told(fail, (program) => {
+        program.step('cwd', 'chdir', ['/no/such']);
+        return kernelFailing(() => launch(program));
+      });
+      expect(seen, fail).toEqual(['undo 2', 'undo 1', 'defer 1', 'defer 2']);
+      expect(error).toMatchObject({ code: 'EIO', syscall: 'chdir', cause: { message: `${fail} failed` } });
+    }
+  });
+
+  it('that throw once it runs end the child, and all is undone', () => {
+    for (const fail of ['started 1', 'started 2', 'defer 1']) {
+      const { seen, error, kernel } = told(fail, (program) => launch(program));
+      expect(error, fail).toMatchObject({ message: `${fail} failed` });
+      expect(seen.slice(-2), fail).toEqual(fail.startsWith('defer') ? ['undo 2', 'undo 1'] : ['defer 1', 'defer 2']);
+      expect(seen.filter((name) => name.startsWith('undo'))).toEqual(['undo 2', 'undo 1']);
+      expect(kernel.calls.filter(({ name }) => name === 'pidfd_send_signal')[0]?.args[1]).toBe(9);
+    }
+  });
+
+  function kernelFailing(action: () => unknown): unknown {
+    return new RecordingKernel().failStep(1, 'EIO').run(action);
+  }
 });
