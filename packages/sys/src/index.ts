@@ -6,6 +6,8 @@
  */
 export { errnoName, errnoNumber, KernelError, type KernelErrorFields, UnsupportedError } from './error.js';
 export { Fd } from './fd.js';
+export { Feature, type Support } from './feature.js';
+export { features } from './features.js';
 export { callText, invalid, type Kernel, kernel, type LaunchPlan, replaceKernel, type SyscallArg } from './kernel.js';
 export { errand, type Launched, launch, launchAsync, type Parked, park } from './launcher/launch.js';
 export { type Phase, phases } from './launcher/phase.js';

@@ -1,4 +1,4 @@
-import { KernelError, type KernelErrorFields } from './error.js';
+import { KernelError, type KernelErrorFields, UnsupportedError } from './error.js';
 import { callText, invalid, kernel, type SyscallArg, word } from './kernel.js';
 import type { SyscallName } from './raw/numbers.js';
 
@@ -11,6 +11,7 @@ import type { SyscallName } from './raw/numbers.js';
  * @param args - up to six arguments
  * @returns the result, 0 or more (an address as number)
  * @throws {@link KernelError} where the kernel says no
+ * @throws {@link UnsupportedError} where it, or a seccomp filter, does not know the call (`ENOSYS`)
  * @throws `TypeError` for arguments that cannot be passed unchanged
  *
  * @example
@@ -39,14 +40,11 @@ export function attempt(name: SyscallName, ...args: SyscallArg[]): number {
   }
   if (args.length > 6) throw invalid(`${name}: a system call takes six arguments at the most`);
   for (let i = 0; i < args.length; i++) {
-    const arg = args[i] as SyscallArg;
+    const arg = args[i] as unknown;
     if (typeof arg === 'number' || typeof arg === 'bigint') args[i] = word(arg);
-    else if (
-      arg === undefined ||
-      (typeof arg === 'object' && arg && !(arg instanceof Uint8Array) && !('number' in arg))
-    ) {
-      throw invalid(`${name}: argument ${i + 1} is neither a number, a string, bytes, a descriptor nor null`);
-    }
+    else if (arg === null || typeof arg === 'string' || arg instanceof Uint8Array) continue;
+    else if (typeof arg === 'object' && 'number' in arg) word(arg.number as number);
+    else throw invalid(`${name}: argument ${i + 1} is neither a number, a string, bytes, a descriptor nor null`);
   }
   return Number(kernel().call(name, args));
 }
@@ -58,6 +56,7 @@ export function attempt(name: SyscallName, ...args: SyscallArg[]): number {
  * @param args - up to six arguments
  * @returns the result
  * @throws {@link KernelError} for every error but `EINTR`
+ * @throws {@link UnsupportedError} as {@link syscall}
  */
 export function retryOnInterrupt(name: SyscallName, ...args: SyscallArg[]): number {
   for (;;) {
@@ -68,11 +67,13 @@ export function retryOnInterrupt(name: SyscallName, ...args: SyscallArg[]): numb
   }
 }
 
-function failure(errno: number, name: SyscallName, args: SyscallArg[]): KernelError {
+function failure(errno: number, name: SyscallName, args: SyscallArg[]): Error {
   const fields: KernelErrorFields = { syscall: name, call: callText(name, args) };
   const path = args.find((arg) => typeof arg === 'string');
   if (typeof path === 'string') fields.path = path;
-  return new KernelError(errno, fields);
+  const error = new KernelError(errno, fields);
+  if (error.code !== 'ENOSYS') return error;
+  return new UnsupportedError(name, 'the kernel or a seccomp filter answered ENOSYS', { cause: error });
 }
 
 /** What one of Node's threads must never do to itself: libuv's other threads would not follow. */

@@ -1,6 +1,7 @@
 import { KernelError } from './error.js';
 import type { Fd } from './fd.js';
 import { P, W } from './raw/flags.js';
+import { layouts } from './raw/layouts.js';
 import { attempt } from './syscall.js';
 
 /** What a process used, from struct rusage. */
@@ -40,8 +41,9 @@ export interface ExitStatus {
  * @throws {@link KernelError} `ECHILD` where it is no child of this process, or was reaped
  */
 export function reap(child: Fd | number, options: { block?: boolean } = {}): ExitStatus | undefined {
-  const info = Buffer.alloc(128);
-  const usage = Buffer.alloc(144);
+  const { siginfo, rusage } = layouts;
+  const info = Buffer.alloc(siginfo.size);
+  const usage = Buffer.alloc(rusage.size);
   const flags = W.EXITED | W.ALL | (options.block ? 0 : W.NOHANG);
   const [type, id] = typeof child === 'number' ? [P.PID, child] : [P.PIDFD, child.number];
   let result: number;
@@ -52,9 +54,9 @@ export function reap(child: Fd | number, options: { block?: boolean } = {}): Exi
       syscall: 'waitid',
       call: `waitid(${type === P.PID ? 'P_PID' : 'P_PIDFD'}, ${id})`,
     });
-  if (info.readInt32LE(0) === 0) return undefined;
-  const how = info.readInt32LE(8);
-  const status = info.readInt32LE(24);
+  if (info.readInt32LE(siginfo.si_signo) === 0) return undefined;
+  const how = info.readInt32LE(siginfo.si_code);
+  const status = info.readInt32LE(siginfo.si_status);
   return {
     code: how === 1 ? status : null,
     signal: how === 1 ? null : status,
@@ -64,14 +66,16 @@ export function reap(child: Fd | number, options: { block?: boolean } = {}): Exi
 }
 
 function parseUsage(bytes: Buffer): ResourceUsage {
-  const long = (i: number) => Number(bytes.readBigInt64LE(8 * i));
+  const { rusage } = layouts;
+  const long = (at: number) => Number(bytes.readBigInt64LE(at));
+  const microseconds = (at: number) => long(at) * 1e6 + long(at + 8);
   return {
-    userUs: long(0) * 1e6 + long(1),
-    systemUs: long(2) * 1e6 + long(3),
-    maxRssBytes: long(4) * 1024,
-    minorFaults: long(8),
-    majorFaults: long(9),
-    voluntarySwitches: long(14),
-    involuntarySwitches: long(15),
+    userUs: microseconds(rusage.ru_utime),
+    systemUs: microseconds(rusage.ru_stime),
+    maxRssBytes: long(rusage.ru_maxrss) * 1024,
+    minorFaults: long(rusage.ru_minflt),
+    majorFaults: long(rusage.ru_majflt),
+    voluntarySwitches: long(rusage.ru_nvcsw),
+    involuntarySwitches: long(rusage.ru_nivcsw),
   };
 }

@@ -2,6 +2,7 @@ import { isMainThread } from 'node:worker_threads';
 import { KernelError } from './error.js';
 import { Fd } from './fd.js';
 import { F, POLL } from './raw/flags.js';
+import { layouts } from './raw/layouts.js';
 import { native, type PollHandle } from './raw/native.js';
 import { attempt, syscall } from './syscall.js';
 
@@ -84,8 +85,8 @@ export class FdWatcher implements Disposable {
       // libuv's poll as koffi wraps it knows no POLLPRI; an epoll that waits for nothing else is readable when it comes.
       const priority = Fd.own(syscall('epoll_create1', EPOLL_CLOEXEC));
       this.#priority = priority;
-      const interest = Buffer.alloc(16);
-      interest.writeUInt32LE(EPOLLET + POLL.PRI);
+      const interest = Buffer.alloc(layouts.epoll_event.size);
+      interest.writeUInt32LE(EPOLLET + POLL.PRI, layouts.epoll_event.events);
       const refusal = attempt('epoll_ctl', priority, EPOLL_CTL_ADD, number, interest);
       if (refusal < 0) {
         this.close();
@@ -153,7 +154,7 @@ let closes = false;
 /** Asks an epoll of our own first: libuv's binding ends the process where the kernel refuses. */
 function judge(number: number): void {
   using trial = Fd.own(syscall('epoll_create1', EPOLL_CLOEXEC));
-  const refusal = attempt('epoll_ctl', trial, EPOLL_CTL_ADD, number, Buffer.alloc(16));
+  const refusal = attempt('epoll_ctl', trial, EPOLL_CTL_ADD, number, Buffer.alloc(layouts.epoll_event.size));
   if (refusal < 0) throw new KernelError(refusal, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
 }
 

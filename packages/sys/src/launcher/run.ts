@@ -1,7 +1,9 @@
 import { errnoNumber, KernelError } from '../error.js';
 import { Fd } from '../fd.js';
+import { features } from '../features.js';
 import { invalid, kernel } from '../kernel.js';
 import { CLONE } from '../raw/flags.js';
+import { layouts } from '../raw/layouts.js';
 import { syscallNumber } from '../raw/numbers.js';
 import { attempt, syscall } from '../syscall.js';
 import { reap } from '../wait.js';
@@ -13,7 +15,7 @@ import type { Launched } from './launch.js';
 import type { Ending, LaunchProgram } from './program.js';
 import { openedBy } from './rules.js';
 import { isExec, type Step } from './step.js';
-import { CLONE_ARGS, FRAME, STEP, type Table, writeCloneArgs, writeTable } from './table.js';
+import { FRAME, STEP, type Table, writeCloneArgs, writeTable } from './table.js';
 
 const SIGCHLD = 17;
 const SIGKILL = 9;
@@ -70,6 +72,8 @@ export class Run {
     const all = flags + extra + (cgroup ? CLONE.INTO_CGROUP : 0);
     const { arena, frame } = this.#table;
     try {
+      // The second of two children has no pidfd here yet: better no child than one that cannot be handed out.
+      if (this.#compiled.nest && this.#program.ending === 'process') features.pidfdOpen.require();
       if (flipsDumpable) this.#restoreDumpable = keepDumpable();
       arena.set(frame, syscallNumber('clone3'));
       this.#setClone(frame + FRAME.args, all, signal, { pidfd: this.#pidfdCell, cgroup: cgroup?.number });
@@ -227,7 +231,7 @@ export class Run {
   #setClone(address: number, flags: number, signal: number, more: Parameters<typeof writeCloneArgs>[3]): void {
     const { arena } = this.#table;
     arena.set(address, writeCloneArgs(arena, flags, signal, more));
-    arena.set(address + 8, CLONE_ARGS.size);
+    arena.set(address + 8, layouts.clone_args.size);
   }
 
   #read(): void {

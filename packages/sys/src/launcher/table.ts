@@ -1,6 +1,7 @@
 import { errnoNumber } from '../error.js';
 import { Fd } from '../fd.js';
 import { invalid } from '../kernel.js';
+import { layouts } from '../raw/layouts.js';
 import { Arena } from './arena.js';
 import type { Compiled } from './compile.js';
 import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
@@ -22,8 +23,6 @@ export const STEP = {
   tries: 112,
   reached: 120,
 } as const;
-/** struct clone_args, version 2. */
-export const CLONE_ARGS = { size: 88, flags: 0, pidfd: 8, parentTid: 24, exitSignal: 32, cgroup: 80 } as const;
 
 /** A program in memory, as the machine code reads it. */
 export interface Table {
@@ -91,12 +90,13 @@ export function writeCloneArgs(
   signal: number,
   { pidfd = 0, parentTid = 0, cgroup }: { pidfd?: number; parentTid?: number; cgroup?: number | undefined },
 ): number {
-  const args = arena.allocate(CLONE_ARGS.size);
-  arena.set(args + CLONE_ARGS.parentTid, parentTid);
-  arena.set(args + CLONE_ARGS.flags, flags);
-  arena.set(args + CLONE_ARGS.pidfd, pidfd);
-  arena.set(args + CLONE_ARGS.exitSignal, signal);
-  if (cgroup !== undefined) arena.set(args + CLONE_ARGS.cgroup, cgroup);
+  const { clone_args } = layouts;
+  const args = arena.allocate(clone_args.size);
+  arena.set(args + clone_args.parent_tid, parentTid);
+  arena.set(args + clone_args.flags, flags);
+  arena.set(args + clone_args.pidfd, pidfd);
+  arena.set(args + clone_args.exit_signal, signal);
+  if (cgroup !== undefined) arena.set(args + clone_args.cgroup, cgroup);
   return args;
 }
 
@@ -120,7 +120,7 @@ function errnoList(names: readonly string[]): bigint {
 /** An upper bound: three bytes a UTF-16 unit, everything rounded up to words. */
 function sizeOf({ steps, outputs }: Compiled): number {
   const text = (value: string) => value.length * 3 + 16;
-  let size = FRAME.size + steps.length * STEP.size + 4 * CLONE_ARGS.size + 64;
+  let size = FRAME.size + steps.length * STEP.size + 4 * layouts.clone_args.size + 64;
   for (const output of outputs) size += output.size + 8;
   for (const step of steps) {
     for (const arg of step.args) {
