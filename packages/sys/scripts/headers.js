@@ -7,8 +7,18 @@ const source = new URL('../src/raw/', import.meta.url).href;
 const includes = ['sched', 'fcntl', 'openat2', 'prctl', 'wait', 'poll', 'resource', 'eventpoll'].map(
   (name) => `#include <linux/${name}.h>`,
 );
-const prefixes = { CLONE: 'CLONE_', O: 'O_', AT: 'AT_', RESOLVE: 'RESOLVE_', F: 'F_', PR: 'PR_', P: 'P_', W: 'W' };
-const names = { 'F.CLOEXEC': 'FD_CLOEXEC', 'W.ALL': '__WALL' };
+const prefixes = {
+  CLONE: 'CLONE_',
+  O: 'O_',
+  AT: 'AT_',
+  RESOLVE: 'RESOLVE_',
+  F: 'F_',
+  PR: 'PR_',
+  P: 'P_',
+  W: 'W',
+  EPOLL: 'EPOLL_',
+};
+const names = { 'F.CLOEXEC': 'FD_CLOEXEC', 'W.ALL': '__WALL', 'EPOLL.ET': 'EPOLLET' };
 const cross = '/usr/aarch64-linux-gnu/include';
 const architectures = {
   x64: [],

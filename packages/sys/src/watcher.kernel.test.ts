@@ -1,8 +1,18 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import {
   Fd,
@@ -234,6 +244,72 @@ describe('FdWatcher', () => {
     for (const fd of [reader, writer, other, otherWriter]) fd.close();
   });
 
+  describe('in a worker thread', () => {
+    const descriptors = () =>
+      readdirSync('/proc/self/fd').filter((fd) => {
+        const path = `/proc/self/fd/${fd}`;
+        return existsSync(`/proc/self/fdinfo/${fd}`) && /socket|eventpoll/.test(readlinkSync(path));
+      }).length;
+    const threads = () => readdirSync('/proc/self/task').length;
+
+    it('that is terminated leaves nothing, whatever it was doing', { timeout: 60_000 }, async () => {
+      const [quiet, writer] = pipe();
+      const ready = Fd.own(syscall('eventfd2', 1, NONBLOCK | CLOEXEC));
+      const script = `
+        const { workerData, parentPort } = require('node:worker_threads');
+        let calls = 0;
+        new sys.FdWatcher(workerData.quiet, 'readable', () => {});
+        new sys.FdWatcher(workerData.ready, 'readable', () => {
+          if (++calls === workerData.after) parentPort.postMessage('now');
+        });`;
+      const seen: (number | undefined)[][] = [];
+      for (let after = 1; after <= 8; after++) {
+        const thread = worker(script, { quiet: quiet.number, ready: ready.number, after });
+        await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject));
+        await thread.terminate();
+        // The small thread goes a moment later.
+        const before = seen[0];
+        for (let i = 0; i < 200 && before && (descriptors() !== before[0] || threads() > (before[1] ?? 0)); i++)
+          await sleep(10);
+        await sleep(before ? 0 : 200);
+        seen.push([descriptors(), threads()]);
+      }
+      expect(seen.map(([open]) => open)).toEqual(Array(8).fill(seen[0]?.[0]));
+      expect(seen.at(-1)?.[1]).toBeLessThanOrEqual(seen[0]?.[1] ?? 0);
+      for (const fd of [quiet, writer, ready]) fd.close();
+    });
+
+    it('that is terminated while it launches does no harm to the process', () => {
+      const script = `
+        import { Worker } from 'node:worker_threads';
+        import { errand, launch, LaunchProgram, reap, StringArray, syscall } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
+        const worker = \`require('tsx/esm/api').register();
+          import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href)}).then(async (sys) => {
+            require('node:worker_threads').parentPort.postMessage('ready');
+            for (;;) {
+              const program = new sys.LaunchProgram();
+              program.step('credentials', 'setfsgid', [0]);
+              program.step('exec', 'execve', ['/bin/true', new sys.StringArray(['true']), new sys.StringArray([])]);
+              const { pidfd } = await sys.launchAsync(program);
+              await sys.watchFd(pidfd);
+              sys.reap(pidfd);
+              pidfd.close();
+            }
+          });\`;
+        for (let i = 0; i < 6; i++) {
+          const thread = new Worker(worker, { eval: true, execArgv: ['--conditions=iso-source'] });
+          await new Promise((resolve, reject) => thread.once('message', resolve).once('error', reject));
+          await new Promise((resolve) => setTimeout(resolve, 3 * i));
+          await thread.terminate();
+        }
+        const program = new LaunchProgram();
+        program.step('exec', 'execve', ['/bin/sh', new StringArray(['sh', '-c', 'exit 7']), new StringArray([])]);
+        console.log(reap(launch(program).pidfd, { block: true }).code, syscall('prctl', 3, 0, 0, 0, 0));
+        process.exit(0);`;
+      expect(evaluate(script)).toMatchObject({ stdout: '7 1\n', status: 0 });
+    });
+  });
+
   describe('priority', () => {
     it.skipIf(!python)('tells of urgent data of a socket, not of other data [needs python3]', async () => {
       // Node can neither send urgent data nor hold a socket whose descriptor others may watch.
@@ -348,6 +424,9 @@ describe('reap', () => {
     const status = reap(pidfd, { block: true });
     expect(status).toMatchObject({ code: null, signal: 9, coreDumped: false });
     expect(status?.usage.maxRssBytes).toBeGreaterThan(100_000);
+    // It waited for its sleep.
+    expect(status?.usage.voluntarySwitches).toBeGreaterThan(0);
+    expect(status?.usage.minorFaults).toBeGreaterThan(10);
     expect(() => reap(pidfd)).toThrow(/ECHILD/);
     pidfd.close();
   });

@@ -1,7 +1,8 @@
 import { isMainThread } from 'node:worker_threads';
 import { KernelError } from './error.js';
 import { Fd } from './fd.js';
-import { F, POLL } from './raw/flags.js';
+import { Poller } from './poller.js';
+import { EPOLL, F, O, POLL } from './raw/flags.js';
 import { layouts } from './raw/layouts.js';
 import { native, type PollHandle } from './raw/native.js';
 import { attempt, syscall } from './syscall.js';
@@ -50,7 +51,7 @@ export function watchFd(fd: Fd | number, options: WatchOptions = {}): Promise<vo
 
 /**
  * Calls back on the event loop each time a descriptor is ready, see {@link Readiness}. No thread waits: libuv's own
- * epoll does, in worker threads too.
+ * epoll does. In a worker thread, which may be terminated at any time, one small thread waits for all of its watchers.
  *
  * @example
  * ```ts
@@ -78,20 +79,26 @@ export class FdWatcher implements Disposable {
    * @throws {@link KernelError} `EPERM` for descriptors that cannot be polled: regular files, directories; `EBADF`
    */
   constructor(fd: Fd | number, event: Readiness, callback: () => void) {
-    let { number } = Fd.borrow(fd);
+    const { number } = Fd.borrow(fd);
     judge(number);
+    try {
+      this.#start(number, event, callback);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  #start(watchedFor: number, event: Readiness, callback: () => void): void {
+    let number = watchedFor;
     let tell = callback;
     if (event === 'priority') {
       // libuv's poll as koffi wraps it knows no POLLPRI; an epoll that waits for nothing else is readable when it comes.
-      const priority = Fd.own(syscall('epoll_create1', EPOLL_CLOEXEC));
+      const priority = Fd.own(syscall('epoll_create1', O.CLOEXEC));
       this.#priority = priority;
       const interest = Buffer.alloc(layouts.epoll_event.size);
-      interest.writeUInt32LE(EPOLLET + POLL.PRI, layouts.epoll_event.events);
-      const refusal = attempt('epoll_ctl', priority, EPOLL_CTL_ADD, number, interest);
-      if (refusal < 0) {
-        this.close();
-        throw new KernelError(refusal, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number}, EPOLLPRI)` });
-      }
+      interest.writeUInt32LE(EPOLL.ET + POLL.PRI, layouts.epoll_event.events);
+      syscall('epoll_ctl', priority, EPOLL.CTL_ADD, number, interest);
       ({ number } = priority);
       tell = () => {
         attempt('epoll_pwait', priority, interest, 1, 0, null, 0);
@@ -100,20 +107,20 @@ export class FdWatcher implements Disposable {
     }
     // libuv takes a number once only.
     if (watched.has(number)) {
-      const copy = Fd.own(syscall('fcntl', number, F.DUPFD_CLOEXEC, 0));
-      this.#copy = copy;
-      ({ number } = copy);
+      this.#copy = Fd.own(syscall('fcntl', number, F.DUPFD_CLOEXEC, 0));
+      ({ number } = this.#copy);
     }
-    // koffi calls back outside of Node's own turn: promises would not go on, an exception would be lost. The turn that
-    // setImmediate opens follows at once, in the same iteration of the loop.
     const turn = () => {
       if (this.#handle) tell();
     };
-    const options = event === 'writable' ? { writable: true } : { readable: true };
-    this.#handle = native().poll(number, options, () => setImmediate(turn));
+    const way = event === 'writable' ? 'writable' : 'readable';
+    // koffi calls back outside of Node's own turn: promises would not go on, an exception would be lost. The turn that
+    // setImmediate opens follows at once, in the same iteration of the loop.
+    this.#handle = isMainThread
+      ? native().poll(number, { [way]: true }, () => setImmediate(turn))
+      : Poller.watch(number, way, turn);
     watched.set(number, this);
     this.#number = number;
-    closeAtExit();
   }
 
   /** Stops it; again does nothing. */
@@ -149,24 +156,9 @@ export class FdWatcher implements Disposable {
 
 /** By number, in this thread. */
 const watched = new Map<number, FdWatcher>();
-let closes = false;
-
 /** Asks an epoll of our own first: libuv's binding ends the process where the kernel refuses. */
 function judge(number: number): void {
-  using trial = Fd.own(syscall('epoll_create1', EPOLL_CLOEXEC));
-  const refusal = attempt('epoll_ctl', trial, EPOLL_CTL_ADD, number, Buffer.alloc(layouts.epoll_event.size));
+  using trial = Fd.own(syscall('epoll_create1', O.CLOEXEC));
+  const refusal = attempt('epoll_ctl', trial, EPOLL.CTL_ADD, number, Buffer.alloc(layouts.epoll_event.size));
   if (refusal < 0) throw new KernelError(refusal, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
 }
-
-/** A worker thread that ends with open handles would take the process with it. */
-function closeAtExit(): void {
-  if (closes || isMainThread) return;
-  closes = true;
-  process.once('exit', () => {
-    for (const watcher of [...watched.values()]) watcher.close();
-  });
-}
-
-const EPOLL_CLOEXEC = 0x80000;
-const EPOLL_CTL_ADD = 1;
-const EPOLLET = 0x80000000;

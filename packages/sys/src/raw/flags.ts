@@ -15,6 +15,8 @@ export const CLONE = {
   VFORK: 0x4000,
   PARENT: 0x8000,
   THREAD: 0x10000,
+  SYSVSEM: 0x40000,
+  CHILD_CLEARTID: 0x200000,
   NEWNS: 0x20000,
   NEWCGROUP: 0x2000000,
   NEWUTS: 0x4000000,
@@ -74,6 +76,9 @@ export const F = {
   ADD_SEALS: 1033,
   CLOEXEC: 1,
 } as const;
+
+/** epoll_ctl operations and flags, `linux/eventpoll.h`. */
+export const EPOLL = { CTL_ADD: 1, CTL_DEL: 2, ET: 0x80000000 } as const;
 
 /** prctl options, `linux/prctl.h`. */
 export const PR = {

@@ -24,8 +24,6 @@ interface Koffi {
 
 /** A running poll on libuv's loop. */
 export interface PollHandle {
-  start(...args: unknown[]): void;
-  stop(): void;
   close(): void;
   ref?(): void;
   unref?(): void;
