@@ -115,7 +115,8 @@ failed:
         mov     rcx, [rbx + 104]
 1:      test    rcx, rcx
         jz      2f
-        cmp     al, cl
+        movzx   edx, cl
+        cmp     eax, edx
         je      repeat
         shr     rcx, 8
         jmp     1b
@@ -127,7 +128,8 @@ repeat:
         jz      stop
         cmp     cl, 255
         je      ignored
-        cmp     al, cl
+        movzx   edx, cl
+        cmp     eax, edx
         je      ignored
         shr     rcx, 8
         jmp     1b
