@@ -6,8 +6,14 @@ import { attempt } from '../syscall.js';
 export type Ledger = readonly string[];
 
 /**
- * Takes stock of what this process holds: descriptors, mounts, children with zombies, cgroups named after iso, interfaces, and the
- * state that no launch may change: dumpability, working directory, umask, the namespaces of each of its threads.
+ * Takes stock of what this process holds, and of what launches leave behind on a machine:
+ *
+ * - its descriptors, and with them the namespaces, sockets and mounts that it holds open
+ * - mounts, and so namespaces pinned to paths; names in /run/netns
+ * - its descendants, and zombies among them
+ * - network interfaces, loop devices with a file
+ * - cgroups, shared memory and message queues whose names begin with iso; its user's System V objects
+ * - what no launch may change: dumpability, working directory, umask, ids, capabilities, the namespaces of each thread
  *
  * @returns lines that are equal before and after whatever leaves nothing behind
  *
@@ -23,11 +29,15 @@ export function ledger(): Ledger {
   return [
     ...descriptors(),
     ...lines('/proc/self/mountinfo').map((line) => `mount ${line}`),
-    ...children(),
-    ...cgroups(),
+    ...names('/run/netns').map((name) => `network namespace ${name}`),
+    ...descendants('self'),
     ...lines('/proc/self/net/dev')
       .slice(2)
       .map((line) => `interface ${line.split(':')[0]?.trim()}`),
+    ...loops(),
+    ...cgroups(),
+    ...['/dev/shm', '/dev/mqueue'].flatMap((folder) => names(folder).map((name) => `file ${folder}/${name}`)),
+    ...systemV(),
     ...threads(),
     `dumpable ${attempt('prctl', PR.GET_DUMPABLE, 0, 0, 0, 0)}`,
     `cwd ${readlinkSync('/proc/self/cwd')}`,
@@ -66,19 +76,40 @@ function descriptors(): string[] {
   });
 }
 
-function children(): string[] {
-  return readdirSync('/proc/self/task').flatMap((thread) => {
-    const pids = lines(`/proc/self/task/${thread}/children`).join(' ').split(' ');
-    return pids
-      .filter((pid) => pid !== '')
-      .map((pid) => `child ${pid} ${lines(`/proc/${pid}/stat`)[0]?.split(') ')[1]?.[0] ?? 'gone'}`);
+/** Children and theirs; one that nobody has reaped is a zombie. Whether the others run or sleep just now is no matter. */
+function descendants(pid: string): string[] {
+  return entries(`/proc/${pid}/task`)
+    .flatMap((thread) => lines(`/proc/${pid}/task/${thread}/children`))
+    .flatMap((line) => line.trim().split(' '))
+    .flatMap((child) => {
+      const [stat] = lines(`/proc/${child}/stat`);
+      if (!stat) return [];
+      const dead = /\) [ZX] /.test(stat);
+      return [`${dead ? 'zombie' : 'process'} ${child} ${/\((.*)\)/.exec(stat)?.[1]}`, ...descendants(child)];
+    });
+}
+
+function loops(): string[] {
+  return entries('/sys/block')
+    .filter((name) => name.startsWith('loop'))
+    .flatMap((name) => lines(`/sys/block/${name}/loop/backing_file`).map((file) => `loop device ${name} ${file}`));
+}
+
+/** Those of this user: a machine that runs other things has others of others. */
+function systemV(): string[] {
+  return ['shm', 'sem', 'msg'].flatMap((kind) => {
+    const [head = [], ...rows] = lines(`/proc/sysvipc/${kind}`).map((line) => line.trim().split(/\s+/));
+    const [id, uid] = [`${kind}id`, 'cuid'].map((name) => head.indexOf(name));
+    return rows
+      .filter((row) => row[uid as number] === String(process.geteuid?.()))
+      .map((row) => `System V ${kind} ${row[id as number]}`);
   });
 }
 
 /** Threads share what they are in; a thread that is elsewhere shows as a line of its own. */
 function threads(): string[] {
   const seen = new Set<string>();
-  for (const thread of readdirSync('/proc/self/task')) {
+  for (const thread of entries('/proc/self/task')) {
     for (const name of ['mnt', 'net', 'uts', 'ipc', 'user', 'pid', 'cgroup', 'time']) {
       const path = `/proc/self/task/${thread}/ns/${name}`;
       if (existsSync(path)) seen.add(`thread namespace ${readlinkSync(path)}`);
@@ -93,15 +124,27 @@ function cgroups(): string[] {
       .filter((line) => / - cgroup2? /.test(line))
       .map((line) => line.split(' ')[4] as string),
   );
-  return [...roots].flatMap((root) =>
-    readdirSync(root)
-      .filter((name) => name.startsWith('iso'))
-      .flatMap((name) =>
-        readdirSync(`${root}/${name}`, { withFileTypes: true })
-          .filter((entry) => entry.isDirectory())
-          .map((entry) => `cgroup ${root}/${name}/${entry.name}`),
-      ),
-  );
+  return [...roots].flatMap((root) => names(root).flatMap((name) => cgroupsBelow(`${root}/${name}`)));
+}
+
+function cgroupsBelow(path: string): string[] {
+  const below = entries(path, true).flatMap((name) => cgroupsBelow(`${path}/${name}`));
+  // The parent of all of iso's own is made once and stays.
+  return path.endsWith('/iso') ? below : [`cgroup ${path}`, ...below];
+}
+
+/** Names that are ours. */
+function names(folder: string): string[] {
+  return entries(folder).filter((name) => name.startsWith('iso'));
+}
+
+function entries(folder: string, onlyFolders = false): string[] {
+  try {
+    const found = readdirSync(folder, { withFileTypes: true });
+    return found.filter((entry) => !onlyFolders || entry.isDirectory()).map(({ name }) => name);
+  } catch {
+    return [];
+  }
 }
 
 function lines(path: string): string[] {
