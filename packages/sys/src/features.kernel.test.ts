@@ -77,7 +77,7 @@ describe('user namespaces', () => {
         elif [ -d "$d" ] && [ "$d" != /mnt ]; then mkdir "/mnt/r$d" && mount --rbind "$d" "/mnt/r$d"
         fi
       done
-      exec chroot /mnt/r "$0" "$@"`;
+      exec chroot /mnt/r env -C "$PWD" "$0" "$@"`;
     const { userNamespaces } = found('unshare', '-m', '--propagation', 'private', 'sh', '-c', enter);
     expect(userNamespaces).toEqual({ state: 'unsupported', reason: 'this process runs in a chroot', since: '3.8' });
   });

@@ -76,7 +76,8 @@ export function word(value: Word): Word {
   if (typeof value === 'bigint') {
     if (value >= -(2n ** 63n) && value < 2n ** 64n) return BigInt.asIntN(64, value);
   } else if (Number.isSafeInteger(value)) return value;
-  throw invalid(`not a 64-bit integer: ${String(value)}`);
+  // An object may have no text.
+  throw invalid(`not a 64-bit integer: ${typeof value === 'object' ? typeof value : String(value)}`);
 }
 
 /** The kernel that this process runs on. */

@@ -3,7 +3,21 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AT, errand, F, KernelError, LaunchProgram, launch, launchAsync, O, StringArray, syscall } from '../index.js';
+import {
+  AT,
+  errand,
+  F,
+  KernelError,
+  LaunchProgram,
+  launch,
+  launchAsync,
+  O,
+  StringArray,
+  type SyscallName,
+  syscall,
+  syscallNumber,
+} from '../index.js';
+import { root } from './fixture.js';
 
 const strace = spawnSync('strace', ['-V']).status === 0 && spawnSync('strace', ['-f', 'true']).status === 0;
 const userns = spawnSync('unshare', ['-U', '-r', 'true']).status === 0;
@@ -57,14 +71,14 @@ const tries = `
   };
 `;
 
-/** Lets the main thread's clone3 fail by seccomp; the threads of libuv and V8 are there already. */
+/** Lets a call of the main thread and its children fail by seccomp; the threads of libuv and V8 are there already. */
 const filter = `
   import { attempt as call } from ${here('../index.ts')};
   import { native } from ${here('../raw/native.ts')};
-  const filterClone3 = (errno) => {
+  const filterCall = (number, errno) => {
     launch(program()).pidfd.close();
     const bytes = Buffer.alloc(32);
-    const rows = [[0x20, 0, 0, 0], [0x15, 0, 1, 435], [0x06, 0, 0, 0x50000 + errno], [0x06, 0, 0, 0x7fff0000]];
+    const rows = [[0x20, 0, 0, 0], [0x15, 0, 1, number], [0x06, 0, 0, 0x50000 + errno], [0x06, 0, 0, 0x7fff0000]];
     for (const [i, [code, yes, no, k]] of rows.entries()) {
       bytes.writeUInt16LE(code, i * 8);
       bytes[i * 8 + 2] = yes;
@@ -78,9 +92,9 @@ const filter = `
   };
 `;
 
-function filtered(errno: number, action: string): Record<string, unknown> {
+function filtered(errno: number, action: string, call: SyscallName = 'clone3'): Record<string, unknown> {
   const script = `${tries}${filter}
-    filterClone3(${errno});
+    filterCall(${syscallNumber(call)}, ${errno});
     while (children()) reap(Number(children().split(' ')[0]), { block: true });
     ${action}
     console.log(JSON.stringify(told));`;
@@ -125,6 +139,34 @@ describe('without clone3', () => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+});
+
+describe.each(['pidfd_open', 'close_range', 'openat2'] as const)('without %s', (call) => {
+  const lacking = { kind: 'UnsupportedError', code: 'EUNSUPPORTED', feature: call };
+
+  it('launches all the same, or says what is lacking and leaves nothing', () => {
+    const action = `
+      const net = Fd.open('/proc/self/ns/net');
+      await everything();
+      await attempt('closing', () => launch(program((it) => it.closeFrom(3))));
+      await attempt('beneath', () => launch(program((it) => it.step('cwd', 'openat2', [-100, '/', Buffer.alloc(24), 24]))));
+      await attempt('cloned twice', () => launch(program((it) => {
+        it.join(net, CLONE.NEWNET, { exposed: false });
+        it.unshare(CLONE.NEWPID);
+      })));`;
+    const told = filtered(38, action, call);
+    const twice = root ? 7 : { kind: 'KernelError', code: 'EPERM', syscall: 'setns' };
+    expect(told).toEqual({
+      launch: 7,
+      launchAsync: 7,
+      errand: 'done',
+      broken: { kind: 'KernelError', code: 'ENOENT', syscall: 'chdir' },
+      again: 7,
+      closing: call === 'close_range' ? lacking : 7,
+      beneath: call === 'openat2' ? lacking : 7,
+      'cloned twice': call === 'pidfd_open' ? lacking : twice,
+    });
   });
 });
 

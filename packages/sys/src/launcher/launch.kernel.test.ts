@@ -1,4 +1,4 @@
-import { spawn as nodeSpawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn as nodeSpawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -349,4 +349,36 @@ it('gives the child nothing of this process’s descriptors but what is not clos
     closeSync(open);
     closeSync(closed);
   }
+});
+
+it('takes no longer from a process of half a gigabyte', { timeout: 60_000 }, () => {
+  const script = `
+    import { launch, LaunchProgram, reap, StringArray } from ${JSON.stringify(join(import.meta.dirname, '../index.ts'))};
+    const median = () => {
+      const times = Array.from({ length: 21 }, () => {
+        const program = new LaunchProgram();
+        program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+        const start = performance.now();
+        const { pidfd } = launch(program);
+        const time = performance.now() - start;
+        reap(pidfd, { block: true });
+        pidfd.close();
+        return time;
+      });
+      return times.sort((a, b) => a - b)[10];
+    };
+    median();
+    const small = median();
+    const much = Buffer.alloc(512 * 1024 * 1024, 1);
+    console.log(small, median(), much.length, process.memoryUsage().rss);`;
+  const node = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+  const [small, large, , rss] = execFileSync(process.execPath, node, { encoding: 'utf8' }).split(' ').map(Number) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  expect(rss).toBeGreaterThan(500e6);
+  // A copy of so many pages takes some 20 ms.
+  expect(large).toBeLessThan(3 * small + 5);
 });

@@ -130,7 +130,7 @@ export class LaunchProgram {
    */
   output(size: number): Output {
     if (!Number.isInteger(size) || size < 0 || size > MAX_OUTPUT)
-      throw invalid(`an output has 0 to ${MAX_OUTPUT} bytes, not ${String(size)}`);
+      throw invalid(`an output has 0 to ${MAX_OUTPUT} bytes`);
     const output = new Output(size);
     this.#draft.outputs.push(output);
     return output;

@@ -48,7 +48,7 @@ function checkArgument(name: string, arg: StepArg): void {
     arg !== null &&
     !(arg instanceof Fd || arg instanceof Slot || arg instanceof Output || arg instanceof Uint8Array)
   )
-    throw invalid(`${name}: ${String(arg)} is no argument of a system call`);
+    throw invalid(`${name}: ${typeof arg === 'object' ? 'an object' : String(arg)} is no argument of a system call`);
 }
 
 function changesDescriptors(name: SyscallName, args: readonly StepArg[]): boolean {

@@ -15,7 +15,8 @@ const tables: Partial<Record<string, Partial<Record<SyscallName, number>>>> = { 
  * @throws {@link UnsupportedError} where the architecture has no such call, or is not supported at all
  */
 export function syscallNumber(name: SyscallName): number {
-  const number = tables[process.arch]?.[name];
+  const table = tables[process.arch];
+  const number = table && Object.hasOwn(table, name) ? table[name] : undefined;
   if (number === undefined) {
     throw new UnsupportedError(name, `${process.platform}-${process.arch} has no system call of that name`);
   }
