@@ -13,7 +13,7 @@ const judges = {
   newuidmap: 'uidmap',
   gcc: 'gcc',
   python3: 'python3',
-  'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu',
+  'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu linux-libc-dev-arm64-cross',
 };
 
 /** Whether a program is there. */
