@@ -1,6 +1,5 @@
 import { errnoNumber, KernelError } from '../error.js';
 import { Fd } from '../fd.js';
-import { features } from '../features.js';
 import { invalid, kernel } from '../kernel.js';
 import { CLONE } from '../raw/flags.js';
 import { layouts } from '../raw/layouts.js';
@@ -73,7 +72,8 @@ export class Run {
     const { arena, frame } = this.#table;
     try {
       // The second of two children has no pidfd here yet: better no child than one that cannot be handed out.
-      if (this.#compiled.nest && this.#program.ending === 'process') features.pidfdOpen.require();
+      if (this.#compiled.nest && this.#program.ending === 'process')
+        Fd.own(syscall('pidfd_open', process.pid, 0)).close();
       if (flipsDumpable) this.#restoreDumpable = keepDumpable();
       arena.set(frame, syscallNumber('clone3'));
       this.#setClone(frame + FRAME.args, all, signal, { pidfd: this.#pidfdCell, cgroup: cgroup?.number });
