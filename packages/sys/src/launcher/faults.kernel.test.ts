@@ -147,7 +147,6 @@ describe.each(['pidfd_open', 'close_range', 'openat2'] as const)('without %s', (
 
   it('launches all the same, or says what is lacking and leaves nothing', () => {
     const action = `
-      const net = Fd.open('/proc/self/ns/net');
       await everything();
       await attempt('closing', () => launch(program((it) => it.closeFrom(3))));
       await attempt('beneath', () => launch(program((it) => it.step('cwd', 'openat2', [-100, '/', Buffer.alloc(24), 24]))));

@@ -354,7 +354,7 @@ it('gives the child nothing of this process’s descriptors but what is not clos
 it('takes no longer from a process of half a gigabyte', { timeout: 60_000 }, () => {
   const script = `
     import { launch, LaunchProgram, reap, StringArray } from ${JSON.stringify(join(import.meta.dirname, '../index.ts'))};
-    const median = () => {
+    const best = () => {
       const times = Array.from({ length: 21 }, () => {
         const program = new LaunchProgram();
         program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
@@ -365,12 +365,12 @@ it('takes no longer from a process of half a gigabyte', { timeout: 60_000 }, () 
         pidfd.close();
         return time;
       });
-      return times.sort((a, b) => a - b)[10];
+      return Math.min(...times);
     };
-    median();
-    const small = median();
+    best();
+    const small = best();
     const much = Buffer.alloc(512 * 1024 * 1024, 1);
-    console.log(small, median(), much.length, process.memoryUsage().rss);`;
+    console.log(small, best(), much.length, process.memoryUsage().rss);`;
   const node = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
   const [small, large, , rss] = execFileSync(process.execPath, node, { encoding: 'utf8' }).split(' ').map(Number) as [
     number,
@@ -380,5 +380,5 @@ it('takes no longer from a process of half a gigabyte', { timeout: 60_000 }, () 
   ];
   expect(rss).toBeGreaterThan(500e6);
   // A copy of so many pages takes some 20 ms.
-  expect(large).toBeLessThan(3 * small + 5);
+  expect(large).toBeLessThan(3 * small + 3);
 });

@@ -97,9 +97,9 @@ function loops(): string[] {
 
 /** Those of this user: a machine that runs other things has others of others. */
 function systemV(): string[] {
-  return ['shm', 'sem', 'msg'].flatMap((kind) => {
+  return Object.entries({ shm: 'shmid', sem: 'semid', msg: 'msqid' }).flatMap(([kind, column]) => {
     const [head = [], ...rows] = lines(`/proc/sysvipc/${kind}`).map((line) => line.trim().split(/\s+/));
-    const [id, uid] = [`${kind}id`, 'cuid'].map((name) => head.indexOf(name));
+    const [id, uid] = [column, 'cuid'].map((name) => head.indexOf(name));
     return rows
       .filter((row) => row[uid as number] === String(process.geteuid?.()))
       .map((row) => `System V ${kind} ${row[id as number]}`);
