@@ -31,14 +31,16 @@ export function stepError(errno: number, step: Step, { steps, readers }: Compile
   const fields: KernelErrorFields = { syscall, call: stepText(step, steps), step: place(step, steps) };
   const path = args.find((arg) => typeof arg === 'string' && arg !== '');
   if (typeof path === 'string') fields.path = path;
-  if (options.hint) fields.hint = options.hint;
-  const words = options.context && readers.get(options.context)?.args[1];
-  const said = words instanceof Output ? words.bytes.toString('utf8').replace(/\0.*$/s, '').trim() : '';
-  if (said) fields.kernelMessage = said.replace(/^[ewi] /, '');
   // A search in PATH ends with ENOENT; a candidate that was there but not executable says more.
   const denied = -errnoNumber('EACCES');
   const hidden = isExec(step) && steps.some((other) => isExec(other) && other.slot.value === denied);
-  const error = new KernelError(errnoName(errno) === 'ENOENT' && hidden ? denied : errno, fields);
+  const why = errnoName(errno) === 'ENOENT' && hidden ? denied : errno;
+  const hint = typeof options.hint === 'object' ? options.hint[errnoName(why)] : options.hint;
+  if (hint) fields.hint = hint;
+  const words = options.context && readers.get(options.context)?.args[1];
+  const said = words instanceof Output ? words.bytes.toString('utf8').replace(/\0.*$/s, '').trim() : '';
+  if (said) fields.kernelMessage = said.replace(/^[ewi] /, '');
+  const error = new KernelError(why, fields);
   if (error.code !== 'ENOSYS') return error;
   return new UnsupportedError(syscall, 'the kernel or a seccomp filter answered ENOSYS', { cause: error });
 }

@@ -55,8 +55,8 @@ export interface StepOptions {
   retry?: { on: readonly string[]; times: number };
   /** Its result is a new descriptor, which its name does not tell (an ioctl, bpf): an errand that fails closes it again. */
   opens?: boolean;
-  /** What to say when it fails. */
-  hint?: string;
+  /** What to say when it fails: always, or by error name. */
+  hint?: string | Readonly<Partial<Record<string, string>>>;
   /** How `explain()` and errors show the call, where its arguments are packed bytes. */
   text?: string;
   /** File system context whose own words explain a failure: they are read in the child before it ends. */
