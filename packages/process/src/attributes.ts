@@ -1,4 +1,4 @@
-import { invalid, type LaunchProgram, PR } from '@iso/sys';
+import { AT, attempt, Fd, invalid, KernelError, type LaunchProgram, O, PR } from '@iso/sys';
 import { signalNumber } from './signal.js';
 
 /** Resource limits by the names of getrlimit(2), lower case without `RLIMIT_`. */
@@ -45,9 +45,17 @@ export interface Attributes {
   affinity?: readonly number[];
   /** -1000 to 1000, see proc(5); lowering needs CAP_SYS_RESOURCE. */
   oomScoreAdj?: number;
-  /** A session of its own, see setsid(2). */
+  /**
+   * A session of its own, see setsid(2). The default is true where it gets a terminal: one of its own, or, confined or as another
+   * user, the caller's, into which it could type commands otherwise (TIOCSTI).
+   */
   session?: boolean;
-  /** Signal that it gets when the thread that started it ends, see PR_SET_PDEATHSIG: a worker thread's end counts too. */
+  /** Number of the child's descriptor whose terminal becomes the controlling one of its session; default is its `pty`. */
+  controllingTerminal?: number;
+  /**
+   * Signal that it gets when the thread that started it ends, see PR_SET_PDEATHSIG: with this process, and already with the
+   * worker thread where one started it. A new pid namespace passes SIGKILL of its first process on to all others.
+   */
   parentDeathSignal?: NodeJS.Signals | number;
 }
 
@@ -60,23 +68,28 @@ export interface Attributes {
  */
 export function applyAttributes(program: LaunchProgram, attributes: Attributes): void {
   const { uid, gid, groups, umask, rlimits, nice, affinity, session, parentDeathSignal } = attributes;
-  if (attributes.oomScoreAdj !== undefined)
-    setOomScoreAdj(program, integer('oomScoreAdj', attributes.oomScoreAdj, -1000, 1000));
+  if (attributes.oomScoreAdj !== undefined) setOomScoreAdj(program, attributes.oomScoreAdj);
   if (session) program.step('host', 'setsid', []);
   for (const [name, limit] of Object.entries(rlimits ?? {})) {
     const resource = resources[name as ResourceName];
     if (resource === undefined) throw invalid(`no resource limit is called ${name}`);
     program.step('limits', 'prlimit64', [0, resource, limitBytes(name, limit), null], {
       text: `setrlimit(${name}, ${JSON.stringify(limit)})`,
+      hint: { EPERM: 'raising a hard limit needs CAP_SYS_RESOURCE', EINVAL: 'a soft limit is not above its hard one' },
     });
   }
-  if (nice !== undefined) program.step('limits', 'setpriority', [0, 0, integer('nice', nice, -20, 19)]);
+  if (nice !== undefined)
+    program.step('limits', 'setpriority', [0, 0, integer('nice', nice, -20, 19)], {
+      hint: 'a lower nice value needs CAP_SYS_NICE or a higher RLIMIT_NICE',
+    });
   if (affinity)
     program.step('limits', 'sched_setaffinity', [0, 128, cpuMask(affinity)], {
       text: `sched_setaffinity([${affinity.join(', ')}])`,
+      hint: { EINVAL: 'none of these processors is there, or in its cpuset' },
     });
   if (umask !== undefined) program.step('limits', 'umask', [integer('umask', umask, 0, 0o777)]);
   if (groups || uid !== undefined || gid !== undefined) {
+    if (groups && groups.length > MAX_GROUPS) throw invalid(`a process has ${MAX_GROUPS} groups at the most`);
     const ids = (groups ?? []).map((group) => integer('groups', group, 0, MAX_ID));
     const bytes = Buffer.from(new Uint32Array(ids).buffer);
     program.step('credentials', 'setgroups', [ids.length, bytes], {
@@ -96,15 +109,40 @@ export function applyAttributes(program: LaunchProgram, attributes: Attributes):
 }
 
 const MAX_ID = 0xfffffffe;
+const MAX_GROUPS = 65536;
 
 function idHint(what: 'uid' | 'gid'): { hint: string } {
   return { hint: `the caller needs CAP_SET${what.toUpperCase()}, and a user namespace must map this ${what}` };
 }
 
+/** The child writes it itself, so that no instruction of the program runs without it. */
 function setOomScoreAdj(program: LaunchProgram, value: number): void {
-  const text = String(value);
-  const fd = program.step('birth', 'openat', [-100, '/proc/self/oom_score_adj', 1]);
-  program.step('birth', 'write', [fd, text, text.length], { hint: 'lowering oom_score_adj needs CAP_SYS_RESOURCE' });
+  const text = String(integer('oomScoreAdj', value, -1000, 1000));
+  // From a child that shares this process's memory and does not hold it up, it would be set for this process too.
+  if (program.blocking) return;
+  const fd = program.step('birth', 'openat', [AT.FDCWD, '/proc/self/oom_score_adj', O.WRONLY | O.CLOEXEC]);
+  program.step('birth', 'write', [fd, text, text.length], { text: `write(oom_score_adj, "${text}")`, hint: OOM_HINT });
+}
+
+const OOM_HINT = 'lowering oom_score_adj needs CAP_SYS_RESOURCE';
+
+/**
+ * Sets what a launch that may stand still could not set in the child.
+ *
+ * @param pid - the running child
+ * @param attributes - as for {@link applyAttributes}
+ * @throws KernelError `EACCES`, `EPERM`
+ */
+export function applyLateAttributes(pid: number, { oomScoreAdj }: Attributes): void {
+  if (oomScoreAdj === undefined) return;
+  using file = Fd.open(`/proc/${pid}/oom_score_adj`, { flags: O.WRONLY });
+  const written = attempt('write', file, String(oomScoreAdj), String(oomScoreAdj).length);
+  if (written < 0)
+    throw new KernelError(written, {
+      syscall: 'write',
+      call: `write(oom_score_adj, "${oomScoreAdj}")`,
+      hint: OOM_HINT,
+    });
 }
 
 function integer(name: string, value: number, least: number, most: number): number {
@@ -128,6 +166,7 @@ function limitBytes(name: string, limit: ResourceLimit): Buffer {
 }
 
 function cpuMask(cpus: readonly number[]): Buffer {
+  if (cpus.length === 0) throw invalid('affinity names no processor');
   const mask = Buffer.alloc(128);
   for (const cpu of cpus) {
     const at = integer('affinity', cpu, 0, 1023);

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { attempt, type Fd, FdWatcher, KernelError, type Launched, type ResourceUsage, reap } from '@iso/sys';
-import type { TerminalSize } from './pty.js';
+import type { Pty, TerminalSize } from './pty.js';
 import { signalName, signalNumber } from './signal.js';
 import type { OpenStdio } from './stdio.js';
 
@@ -44,6 +44,8 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
   readonly stderr: Readable | null;
   /** All streams by the child's descriptor number. */
   readonly stdio: readonly (Readable | Writable | null)[];
+  /** Its terminal, where `stdio` asked for a `pty`. */
+  readonly terminal: Pty | null;
   /** The file and arguments it was started with. */
   readonly spawnargs: readonly string[];
   /** Settles when it has ended; never rejects. */
@@ -56,7 +58,11 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
   killed = false;
 
   readonly #io: OpenStdio;
-  #watcher!: FdWatcher;
+  readonly #watcher: FdWatcher;
+  /** Streams whose end is still to come. */
+  readonly #open: Set<Readable | Writable>;
+  #exit: Exit | undefined;
+  #closed = false;
   #timedOut = false;
 
   /** @internal */
@@ -70,28 +76,38 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
     this.stdin = (io.streams[0] as Writable | undefined) ?? null;
     this.stdout = (io.streams[1] as Readable | undefined) ?? null;
     this.stderr = (io.streams[2] as Readable | undefined) ?? null;
+    this.terminal = io.pty ?? null;
+    this.#open = new Set([...io.streams, io.pty?.stream].filter((stream) => stream != null));
+    for (const stream of this.#open) {
+      stream.once('close', () => {
+        this.#open.delete(stream);
+        this.#closeWhenDrained();
+      });
+    }
+    let settle: (exit: Exit) => void;
     this.exited = new Promise((resolve) => {
-      const look = () => {
-        const status = reap(this.pidfd);
-        if (!status) return;
-        this.#watcher.close();
-        this.pidfd.close();
-        this.exitCode = status.code;
-        this.signalCode = status.signal === null ? null : signalName(status.signal);
-        const exit: Exit = {
-          code: this.exitCode,
-          signal: this.signalCode,
-          usage: status.usage,
-          timedOut: this.#timedOut,
-          durationMs: performance.now() - startedAt,
-        };
-        resolve(exit);
-        this.emit('exit', exit.code, exit.signal);
-        this.#closeWhenDrained(exit);
-      };
-      this.#watcher = new FdWatcher(this.pidfd, 'readable', look);
+      settle = resolve;
     });
-    setImmediate(() => this.emit('spawn'));
+    this.#watcher = new FdWatcher(this.pidfd, 'readable', () => {
+      const status = reap(this.pidfd);
+      if (!status) return;
+      this.#watcher.close();
+      this.pidfd.close();
+      this.exitCode = status.code;
+      this.signalCode = status.signal === null ? null : signalName(status.signal);
+      const exit: Exit = {
+        code: this.exitCode,
+        signal: this.signalCode,
+        usage: status.usage,
+        timedOut: this.#timedOut,
+        durationMs: performance.now() - startedAt,
+      };
+      this.#exit = exit;
+      settle(exit);
+      this.#drain();
+      this.emit('exit', exit.code, exit.signal);
+    });
+    process.nextTick(() => this.emit('spawn'));
   }
 
   /**
@@ -138,9 +154,9 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
    * @throws `Error` (`ERR_INVALID_STATE`) where it has none
    */
   resize(size: TerminalSize): void {
-    if (!this.#io.pty)
+    if (!this.terminal)
       throw Object.assign(new Error('the child has no terminal of ours'), { code: 'ERR_INVALID_STATE' });
-    this.#io.pty.resize(size);
+    this.terminal.resize(size);
   }
 
   /** Lets Node end although the child runs. */
@@ -168,17 +184,24 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
     this.#io.destroy();
   }
 
-  #closeWhenDrained(exit: Exit): void {
-    this.stdin?.destroy();
-    const open = new Set(this.stdio.filter((stream) => stream && stream !== this.stdin && !stream.closed));
-    const close = () => this.emit('close', exit.code, exit.signal);
-    if (this.#io.pty) this.#io.pty.stream.once('end', () => this.#io.pty?.close());
-    if (open.size === 0) return void setImmediate(close);
-    for (const stream of open) {
-      stream?.once('close', () => {
-        open.delete(stream);
-        if (open.size === 0) close();
-      });
-    }
+  #drain(): void {
+    const { stdin, terminal } = this;
+    // A terminal is its output too, of which the last is still to come.
+    if (terminal?.stream.readableEnded) terminal.close();
+    else terminal?.stream.once('end', () => terminal.close());
+    if (stdin !== terminal?.stream) stdin?.destroy();
+    // As child_process: what nobody has begun to read until now, nobody will, and it would keep `close` back for ever.
+    setImmediate(() => {
+      for (const stream of this.#open) {
+        if ('readableFlowing' in stream && stream.readableFlowing === null) stream.resume();
+      }
+      this.#closeWhenDrained();
+    });
+  }
+
+  #closeWhenDrained(): void {
+    if (!this.#exit || this.#closed || this.#open.size > 0) return;
+    this.#closed = true;
+    this.emit('close', this.#exit.code, this.#exit.signal);
   }
 }

@@ -1,7 +1,17 @@
 import { AT, invalid, type LaunchProgram, O, RESOLVE, StringArray } from '@iso/sys';
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-const MAX_STRING = 128 * 1024;
+
+/** Errors after which execvp(3) looks on. */
+const missing = ['ENOENT', 'ENOTDIR', 'EACCES', 'ESTALE', 'ENODEV', 'ETIMEDOUT'];
+const hints = {
+  ENOENT: 'it is not there, or the interpreter that it names is not',
+  EACCES: 'it is not executable for this user, is no regular file, or lies on a mount with noexec',
+  ENOEXEC: 'it is neither a program for this machine nor a script with a #! line',
+  E2BIG: 'arguments and environment take more than a quarter of the stack limit, or one of them more than 32 pages',
+  ETXTBSY: 'somebody has it open for writing',
+  EAGAIN: 'its user has more processes than RLIMIT_NPROC allows',
+};
 
 /** A program to execute. */
 export interface Executable {
@@ -17,32 +27,29 @@ export interface Executable {
  *
  * @param program - the launch
  * @param executable - file, arguments, environment
- * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for an empty file, or a string that execve(2) can never take
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for an empty file
  */
 export function execute(program: LaunchProgram, { file, argv, env }: Executable): void {
   if (file === '') throw invalid('the file to execute is the empty string');
-  for (const text of [...argv, ...env]) {
-    if (text.length >= MAX_STRING)
-      throw invalid(`an argument or variable has ${text.length} characters, the kernel takes 131071`);
-  }
   const candidates = file.includes('/') ? [file] : search(file, env);
   const args = new StringArray(argv);
   const variables = new StringArray(env);
   for (const [i, path] of candidates.entries()) {
     const last = i === candidates.length - 1;
-    const ignore = last ? {} : { ignore: ['ENOENT', 'ENOTDIR', 'EACCES'] };
+    const ignore = last ? {} : { ignore: missing };
     if (program.hasOwnRoot) {
       const how = Buffer.alloc(24);
       how.writeUInt32LE(O.PATH | O.CLOEXEC, 0);
       how.writeUInt32LE(RESOLVE.NO_MAGICLINKS, 16);
       program.step('exec', 'openat2', [AT.FDCWD, path, how, how.length], {
         text: `openat2(AT_FDCWD, ${JSON.stringify(path)}, O_PATH, RESOLVE_NO_MAGICLINKS)`,
-        ignore: ['ENOENT', 'ENOTDIR', 'EACCES', 'ENOSYS'],
+        ignore: [...missing, 'ENOSYS'],
         hint: 'the file to execute is reached through a magic link of /proc',
       });
     }
     program.step('exec', 'execve', [path, args, variables], {
       ...ignore,
+      hint: file.includes('/') ? hints : { ...hints, ENOENT: 'no directory of PATH has it' },
       ...(last && candidates.length > 1 ? { text: `execve(${JSON.stringify(file)} in PATH)` } : {}),
     });
   }
@@ -62,7 +69,7 @@ function search(file: string, env: readonly string[]): string[] {
  */
 export function changeDirectory(program: LaunchProgram, cwd: string): void {
   if (!program.hasOwnRoot) {
-    program.step('cwd', 'chdir', [cwd]);
+    program.step('cwd', 'chdir', [cwd], { hint: 'the working directory must be a directory that the child may enter' });
     return;
   }
   const how = Buffer.alloc(24);

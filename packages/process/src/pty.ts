@@ -1,11 +1,6 @@
 import { Duplex } from 'node:stream';
 import { attempt, Fd, FdWatcher, invalid, O, syscall } from '@iso/sys';
-
-const TIOCSPTLCK = 0x40045431;
-const TIOCGPTPEER = 0x5441;
-const TIOCSWINSZ = 0x5414;
-/** ioctl that makes a terminal the controlling one of the calling session, see tty_ioctl(4). */
-export const TIOCSCTTY = 0x540e;
+import { attributesOf, endOfInput, raw, setAttributes, TTY } from './raw/termios.js';
 
 /** Size of a terminal in characters. */
 export interface TerminalSize {
@@ -29,6 +24,7 @@ export class Pty implements Disposable {
   readonly stream: PtyStream;
   /** The child's end; close it once the child has started, or the end of the stream never comes. */
   readonly peer: Fd;
+  #cooked: Buffer | undefined;
 
   private constructor(master: Fd, peer: Fd) {
     this.stream = new PtyStream(master);
@@ -47,9 +43,9 @@ export class Pty implements Disposable {
     checkSize(size);
     const master = Fd.open('/dev/ptmx', { flags: O.RDWR | O.NOCTTY | O.NONBLOCK });
     try {
-      syscall('ioctl', master, TIOCSPTLCK, Buffer.alloc(4));
+      syscall('ioctl', master, TTY.UNLOCK_PTY, Buffer.alloc(4));
       setSize(master, size);
-      const peer = Fd.own(syscall('ioctl', master, TIOCGPTPEER, O.RDWR | O.NOCTTY | O.CLOEXEC));
+      const peer = Fd.own(syscall('ioctl', master, TTY.OPEN_PEER, O.RDWR | O.NOCTTY | O.CLOEXEC));
       return new Pty(master, peer);
     } catch (error) {
       master.close();
@@ -67,7 +63,26 @@ export class Pty implements Disposable {
     setSize(this.stream.master, size);
   }
 
-  /** Closes both ends. */
+  /**
+   * Passes every byte as it is: no echo, no line editing, no signals by Ctrl-C, no changed line ends. That is what the terminal's
+   * other end sees; for the terminal that a user sits at there is `process.stdin.setRawMode`.
+   *
+   * @param mode - whether; false puts back what there was
+   */
+  setRawMode(mode: boolean): void {
+    const { master } = this.stream;
+    if (mode) {
+      const cooked = attributesOf(master);
+      if (!cooked || this.#cooked) return;
+      setAttributes(master, raw(cooked));
+      this.#cooked = cooked;
+    } else if (this.#cooked) {
+      setAttributes(master, this.#cooked);
+      this.#cooked = undefined;
+    }
+  }
+
+  /** Closes both ends: the session on the terminal is hung up, its processes get SIGHUP. */
   close(): void {
     this.peer.close();
     this.stream.destroy();
@@ -91,15 +106,19 @@ function setSize(master: Fd, { columns, rows }: TerminalSize): void {
   const size = Buffer.alloc(8);
   size.writeUInt16LE(rows, 0);
   size.writeUInt16LE(columns, 2);
-  syscall('ioctl', master, TIOCSWINSZ, size);
+  syscall('ioctl', master, TTY.SET_SIZE, size);
 }
 
-/** The master end of a pseudo-terminal as a stream. Its end comes when the last process has closed the other end. */
+/**
+ * The master end of a pseudo-terminal as a stream. Its end comes when the last process has closed the other end. Ending it
+ * types the end-of-file character (Ctrl-D), where the terminal has one.
+ */
 export class PtyStream extends Duplex {
   /** The descriptor. */
   readonly master: Fd;
   #reader: FdWatcher | undefined;
   #writer: FdWatcher | undefined;
+  #inLine = false;
 
   /** @internal */
   constructor(master: Fd) {
@@ -128,6 +147,7 @@ export class PtyStream extends Duplex {
   /** @internal */
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     const length = this.master.closed ? -5 : attempt('write', this.master, chunk, chunk.length);
+    if (length > 0) this.#inLine = chunk[length - 1] !== LINE_FEED && chunk[length - 1] !== RETURN;
     if (length === chunk.length) return done();
     if (length < 0 && length !== -11 && length !== -4) {
       // Nobody is there to read: what a terminal does with it too.
@@ -142,6 +162,15 @@ export class PtyStream extends Duplex {
   }
 
   /** @internal */
+  override _final(done: (error?: Error | null) => void): void {
+    const attributes = this.master.closed ? undefined : attributesOf(this.master);
+    const end = attributes && endOfInput(attributes);
+    // Within a line the first one only hands the line over.
+    if (end) this._write(Buffer.alloc(this.#inLine ? 2 : 1, end), 'buffer' as BufferEncoding, done);
+    else done();
+  }
+
+  /** @internal */
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#reader?.close();
     this.#writer?.close();
@@ -149,3 +178,6 @@ export class PtyStream extends Duplex {
     done(error);
   }
 }
+
+const LINE_FEED = 10;
+const RETURN = 13;

@@ -1,12 +1,14 @@
 import type { Readable } from 'node:stream';
-import type { Exit } from './child.js';
+import { pipeline } from 'node:stream/promises';
+import { invalid } from '@iso/sys';
+import type { Child, Exit } from './child.js';
 import { type SpawnOptions, spawn } from './spawn.js';
 
 /** Options of {@link run}. */
 export interface RunOptions extends SpawnOptions {
-  /** Text or bytes for its standard input. */
-  input?: string | Uint8Array;
-  /** Bytes kept of each output, default 16 MiB; more kills the child. */
+  /** For its standard input: text, bytes, or a stream of them; what the child leaves unread is no error. */
+  input?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
+  /** Bytes kept of each output, default 16 MiB; more kills the child (SIGKILL). */
   maxBuffer?: number;
   /** Rejects where the exit is not 0 (the default); `false` resolves with it. */
   check?: boolean;
@@ -53,6 +55,16 @@ export class ExitError extends Error implements RunResult {
   }
 }
 
+/** A program wrote more than `maxBuffer`, and was ended; `stdout` and `stderr` are what it wrote until then. */
+export class OutputLimitError extends ExitError {
+  override name = 'OutputLimitError';
+  /** @param result - what the program left */
+  constructor(result: RunResult, most: number) {
+    super(result);
+    this.message = `${result.command[0]} wrote more than ${most} bytes`;
+  }
+}
+
 /**
  * Runs a program to its end and keeps what it wrote.
  *
@@ -60,7 +72,9 @@ export class ExitError extends Error implements RunResult {
  * @param args - its arguments
  * @param options - those of `spawn`, `input`, `maxBuffer`, `check`
  * @returns outputs, exit and usage
- * @throws {@link ExitError} where it did not exit with 0; what `spawn` throws
+ * @throws {@link ExitError} where it did not exit with 0
+ * @throws {@link OutputLimitError} where it wrote more than `maxBuffer`
+ * @throws the signal's reason where `signal` ended it; what `input` throws; what `spawn` throws. It has ended in each case
  *
  * @example
  * ```ts
@@ -71,37 +85,61 @@ export class ExitError extends Error implements RunResult {
  */
 export async function run(file: string, args: readonly string[] = [], options: RunOptions = {}): Promise<RunResult> {
   const { input, maxBuffer = 16 * 1024 * 1024, check = true, ...rest } = options;
+  if (!(maxBuffer >= 0)) throw invalid(`maxBuffer must be a number of bytes, it is ${maxBuffer}`);
   const stdio = rest.stdio ?? [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'];
   const child = await spawn(file, args, { ...rest, stdio });
-  if (child.stdin && input !== undefined) {
-    // The child may close its input unread.
-    child.stdin.on('error', () => {});
-    child.stdin.end(input);
-  }
-  const overflow = () => child.kill('SIGKILL');
-  const [exit, stdout, stderr] = await Promise.all([
-    child.exited,
-    collect(child.stdout, maxBuffer, overflow),
-    child.stderr === child.stdout ? '' : collect(child.stderr, maxBuffer, overflow),
-  ]);
-  const result: RunResult = { ...exit, command: [file, ...args], stdout, stderr };
+  const outputs = [child.stdout, child.stderr].map((stream) => collect(child, stream, maxBuffer));
+  const feeding = input === undefined ? undefined : feed(child, input).catch((error: unknown) => ({ error }));
+  const exit = await child.exited;
+  const aborted = rest.signal?.aborted && child.killed;
+  // Its own children may hold its outputs open: it was ended before its time, and so are they.
+  if (aborted || exit.timedOut) for (const stream of [child.stdout, child.stderr]) stream?.destroy();
+  const [stdout, stderr] = (await Promise.all(outputs)) as [Output, Output];
+  const failure = await feeding;
+  const result: RunResult = { ...exit, command: [file, ...args], stdout: stdout.text, stderr: stderr.text };
+  if (failure) throw failure.error;
+  if (aborted) throw rest.signal?.reason;
+  if (stdout.exceeded || stderr.exceeded) throw new OutputLimitError(result, maxBuffer);
   if (check && exit.code !== 0) throw new ExitError(result);
   return result;
 }
 
-async function collect(stream: Readable | null, most: number, overflow: () => void): Promise<string> {
-  if (!stream) return '';
+interface Output {
+  text: string;
+  exceeded: boolean;
+}
+
+function collect(child: Child, stream: Readable | null, most: number): Promise<Output> {
+  if (!stream) return Promise.resolve({ text: '', exceeded: false });
   const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > most) {
-      overflow();
-      throw Object.assign(new RangeError(`the child wrote more than ${most} bytes`), {
-        code: 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER',
-      });
-    }
-    chunks.push(chunk);
+  let left = most;
+  return new Promise((resolve, reject) => {
+    stream.on('data', (chunk: Buffer) => {
+      if (left < 0) return;
+      chunks.push(chunk.length > left ? chunk.subarray(0, left) : chunk);
+      left -= chunk.length;
+      if (left >= 0) return;
+      child.kill('SIGKILL');
+      stream.destroy();
+    });
+    stream.once('error', reject);
+    stream.once('close', () => resolve({ text: Buffer.concat(chunks).toString('utf8'), exceeded: left < 0 }));
+  });
+}
+
+/** Errors of an input that its reader has closed. */
+const unread = ['EPIPE', 'ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'ERR_STREAM_DESTROYED'];
+
+async function feed(child: Child, input: NonNullable<RunOptions['input']>): Promise<void> {
+  const { stdin } = child;
+  try {
+    if (!stdin) throw invalid('input is for a standard input that is a pipe or a terminal');
+    // pipeline lets go of its listener before the last error of a closed pipe.
+    stdin.on('error', () => {});
+    await pipeline(typeof input === 'string' || input instanceof Uint8Array ? [input] : input, stdin);
+  } catch (error) {
+    if (unread.includes((error as { code?: string }).code ?? '')) return;
+    child.kill('SIGKILL');
+    throw error;
   }
-  return Buffer.concat(chunks).toString('utf8');
 }

@@ -1,12 +1,13 @@
-import { Fd, invalid, LaunchProgram, launch, launchAsync, O, type Part } from '@iso/sys';
-import { type Attributes, applyAttributes } from './attributes.js';
+import { attempt, Fd, invalid, type Launched, LaunchProgram, launch, launchAsync, O, type Part, reap } from '@iso/sys';
+import { type Attributes, applyAttributes, applyLateAttributes } from './attributes.js';
 import { Child } from './child.js';
 import { layOut } from './descriptors.js';
 import { changeDirectory, execute } from './executable.js';
 import { openInit } from './init/image.js';
-import { type TerminalSize, TIOCSCTTY } from './pty.js';
-import { resetSignals } from './signal.js';
-import { openStdio, type Stdio } from './stdio.js';
+import type { TerminalSize } from './pty.js';
+import { attributesOf, TTY } from './raw/termios.js';
+import { resetSignals, signalNumber } from './signal.js';
+import { openStdio, type Stdio, stdioItems } from './stdio.js';
 
 /** Options of {@link spawn}: those of Node's `spawn` where it has them. */
 export interface SpawnOptions extends Attributes {
@@ -16,7 +17,7 @@ export interface SpawnOptions extends Attributes {
   env?: Readonly<Record<string, string | undefined>>;
   /** What the program sees as its name; default is the file. */
   argv0?: string;
-  /** The child's descriptors, default `'pipe'`. Nothing else is open in it. */
+  /** The child's descriptors, default `'pipe'`. Nothing else is open in it. Output that nobody has begun to read at its exit is dropped. */
   stdio?: Stdio;
   /** Size of the terminal where `stdio` asks for a `pty`. */
   terminal?: TerminalSize;
@@ -27,7 +28,7 @@ export interface SpawnOptions extends Attributes {
    * exit code or 128 + the signal. Without it the program itself is process 1, to which most signals do nothing.
    */
   init?: boolean;
-  /** Kills it when aborted. */
+  /** Kills it when aborted; listeners of 'error' get an AbortError then. */
   signal?: AbortSignal;
   /** Kills it after so many milliseconds. */
   timeout?: number;
@@ -60,24 +61,36 @@ export async function spawn(file: string, args: readonly string[] = [], options:
   const startedAt = performance.now();
   const io = openStdio(options.stdio ?? 'pipe', options.terminal);
   const program = new LaunchProgram();
-  let child: Child;
+  let launched: Launched | undefined;
   try {
     await prepare(program, file, args, options, io.child);
-    // Setting up a root takes the kernel as long as the rest together: this thread need not wait for it.
-    const launched =
-      program.blocking || program.hasOwnRoot
-        ? await launchAsync(program, options.signal ? { signal: options.signal } : {})
-        : launch(program);
+    // Setting up a root takes the kernel as long as the rest together: this thread need not wait for it, but where the
+    // child sets what it would share with this process.
+    const waits = !program.blocking && (!program.hasOwnRoot || options.oomScoreAdj !== undefined);
+    launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
+    if (program.blocking) applyLateAttributes(launched.pid, options);
     io.closeChildSide();
-    child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
+    const child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
+    limit(child, options);
+    return child;
   } catch (error) {
-    program.finish('failed');
+    if (launched) end(launched);
+    else program.finish('failed');
     io.destroy();
     throw error;
   }
-  limit(child, options);
-  return child;
 }
+
+/** Nobody will hear of it. */
+function end({ pidfd }: Launched): void {
+  attempt('pidfd_send_signal', pidfd, SIGKILL, null, 0);
+  reap(pidfd, { block: true });
+  pidfd.close();
+}
+
+const SIGKILL = 9;
+/** More is none to setTimeout. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
 
 /**
  * The launch program that {@link spawn} would run, without running it: `explain()` prints it.
@@ -90,10 +103,10 @@ export async function spawn(file: string, args: readonly string[] = [], options:
 export async function explain(file: string, args: readonly string[] = [], options: SpawnOptions = {}): Promise<string> {
   const program = new LaunchProgram();
   const nothing = Fd.open('/dev/null', { flags: O.RDWR });
-  const items = options.stdio ?? 'pipe';
-  const count = typeof items === 'string' ? 3 : items.length;
+  const items = stdioItems(options.stdio ?? 'pipe');
+  const descriptors = items.map((item, i) => (item === 'ignore' && i > 2 ? null : nothing));
   try {
-    await prepare(program, file, args, options, Array<Fd>(count).fill(nothing));
+    await prepare(program, file, args, options, descriptors);
     return program.explain();
   } finally {
     program.finish('failed');
@@ -106,21 +119,20 @@ async function prepare(
   file: string,
   args: readonly string[],
   options: SpawnOptions,
-  descriptors: readonly Fd[],
+  descriptors: readonly (Fd | null)[],
 ): Promise<void> {
-  if (typeof file !== 'string') throw invalid('the file to execute must be a string');
-  if (options.timeout !== undefined && !(options.timeout >= 0))
-    throw invalid(`timeout must be milliseconds, it is ${options.timeout}`);
+  check(file, args, options);
   for (const part of options.confine ?? []) {
     const wait = part.confine(program);
     if (wait) await wait;
   }
-  const terminal = options.stdio === 'pty' || (Array.isArray(options.stdio) && options.stdio.includes('pty'));
-  applyAttributes(program, terminal ? { ...options, session: true } : options);
-  if (terminal) {
-    const at = Array.isArray(options.stdio) ? options.stdio.indexOf('pty') : 0;
-    program.step('host', 'ioctl', [descriptors[at] as Fd, TIOCSCTTY, 0], { text: 'ioctl(pty, TIOCSCTTY)' });
-  }
+  const { terminal, session } = terminalOf(options, descriptors);
+  applyAttributes(program, { ...options, session });
+  if (terminal)
+    program.step('host', 'ioctl', [terminal, TTY.SET_CONTROLLING, 0], {
+      text: 'ioctl(terminal, TIOCSCTTY)',
+      hint: { ENOTTY: 'the descriptor is no terminal', EPERM: 'it is the controlling terminal of another session' },
+    });
   layOut(program, descriptors);
   if (options.cwd !== undefined) changeDirectory(program, options.cwd);
   if (options.init) {
@@ -137,6 +149,34 @@ async function prepare(
   });
 }
 
+function check(file: string, args: readonly string[], options: SpawnOptions): void {
+  if (typeof file !== 'string') throw invalid('the file to execute must be a string');
+  const odd = args.find((arg) => typeof arg !== 'string');
+  if (odd !== undefined) throw invalid(`an argument is no string: ${String(odd)}`);
+  const { timeout, killSignal } = options;
+  if (timeout !== undefined && !(timeout >= 0 && timeout <= MAX_TIMEOUT))
+    throw invalid(`timeout must be milliseconds up to ${MAX_TIMEOUT}, it is ${timeout}`);
+  if (killSignal !== undefined) signalNumber(killSignal);
+}
+
+/** The terminal that will be the controlling one, and whether there is a session of its own. */
+function terminalOf(
+  options: SpawnOptions,
+  descriptors: readonly (Fd | null)[],
+): { terminal: Fd | null | undefined; session: boolean } {
+  const items = stdioItems(options.stdio ?? 'pipe');
+  const own = items.indexOf('pty');
+  const at = options.controllingTerminal ?? own;
+  if (options.controllingTerminal !== undefined && !descriptors[at])
+    throw invalid(`controllingTerminal: the child has no descriptor ${at}`);
+  const terminal = descriptors[at];
+  if (options.session === false && terminal) throw invalid('a controlling terminal needs a session of its own');
+  const foreign = options.uid !== undefined || (options.confine?.length ?? 0) > 0;
+  const session =
+    options.session ?? (terminal != null || (foreign && descriptors.some((fd) => fd && attributesOf(fd))));
+  return { terminal, session };
+}
+
 function variable(name: string, value: string): string {
   if (name === '' || name.includes('='))
     throw invalid(`not the name of an environment variable: ${JSON.stringify(name)}`);
@@ -148,8 +188,9 @@ function limit(child: Child, { signal, timeout, killSignal = 'SIGTERM' }: SpawnO
   if (signal) {
     const abort = () => {
       child.kill(killSignal);
+      const error = new Error('The operation was aborted', { cause: signal.reason });
       if (child.listenerCount('error'))
-        child.emit('error', new DOMException('The operation was aborted', 'AbortError'));
+        child.emit('error', Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' }));
     };
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
