@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { idMapText, parseIdMap, parseSubordinateIds } from './index.js';
+import { idMapText, parseIdMap } from './index.js';
 
 it('writes what it parses', () => {
   const gaps = fc.array(fc.tuple(fc.integer({ min: 1, max: 1000 }), fc.integer({ min: 1, max: 1000 })), {
@@ -41,11 +41,4 @@ it.each([
   [Array.from({ length: 341 }, (_, i) => ({ inside: i, outside: i, count: 1 }))],
 ])('refuses %j', (ranges) => {
   expect(() => idMapText(ranges)).toThrow(TypeError);
-});
-
-it('parses subuid files', () => {
-  expect(parseSubordinateIds('# x\nanna:100000:65536\n1000:200000:10\nbad line\n')).toEqual([
-    { owner: 'anna', start: 100_000, count: 65_536 },
-    { owner: '1000', start: 200_000, count: 10 },
-  ]);
 });

@@ -55,23 +55,3 @@ export function parseIdMap(text: string): IdRange[] {
       return { inside, outside, count };
     });
 }
-
-/** A line of /etc/subuid or /etc/subgid, see subuid(5). */
-export interface SubordinateRange {
-  /** Login name or numeric id. */
-  owner: string;
-  start: number;
-  count: number;
-}
-
-/**
- * Parses /etc/subuid or /etc/subgid.
- *
- * @param text - its content; lines that are no ranges are passed over, as newuidmap(1) does
- * @returns its ranges
- */
-export function parseSubordinateIds(text: string): SubordinateRange[] {
-  return [...text.matchAll(/^([^:#\n]+):(\d+):(\d+)$/gm)].map((match) => {
-    return { owner: match[1] as string, start: Number(match[2]), count: Number(match[3]) };
-  });
-}

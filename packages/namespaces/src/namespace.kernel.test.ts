@@ -2,9 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Fd, LaunchProgram, launch, type Part, reap, StringArray } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
-import { listNamespaces, Namespace, namespaces, parseIdMap, types, UserNamespace } from './index.js';
+import { inside } from './fixture.js';
+import { Namespace, namespaces, parseIdMap, types, UserNamespace } from './index.js';
 
 const root = process.getuid?.() === 0;
 const userNamespaces = (() => {
@@ -15,35 +15,6 @@ const userNamespaces = (() => {
     return false;
   }
 })();
-
-/** Runs a shell, confined, by nothing but the launcher; what it writes to a temporary file comes back. */
-async function inside(part: Part, script: string): Promise<string> {
-  const memory = Fd.own(launchMemory());
-  const program = new LaunchProgram();
-  await part.confine(program);
-  program.step('fds', 'dup3', [memory, 1, 0]);
-  program.step('fds', 'fcntl', [2, 2, 0]);
-  program.closeFrom(3);
-  program.step('exec', 'execve', [
-    '/bin/sh',
-    new StringArray(['sh', '-c', script]),
-    new StringArray(['PATH=/usr/bin:/bin']),
-  ]);
-  const { pidfd } = launch(program);
-  const status = reap(pidfd, { block: true });
-  pidfd.close();
-  const text = readFileSync(`/proc/self/fd/${memory.number}`, 'utf8');
-  memory.close();
-  expect(status?.code, text).toBe(0);
-  return text;
-}
-
-function launchMemory(): number {
-  const folder = mkdtempSync(join(tmpdir(), 'iso-test-'));
-  const fd = Fd.open(join(folder, 'out'), { flags: 0o102, mode: 0o600 });
-  rmSync(folder, { recursive: true });
-  return fd.release();
-}
 
 describe.skipIf(!root)('Namespace.create [needs root]', () => {
   it.each(['net', 'uts', 'ipc', 'cgroup', 'time', 'mount'] as const)(
@@ -186,19 +157,4 @@ describe.skipIf(!userNamespaces)('UserNamespace [needs user namespaces]', () => 
         }),
       ).toThrow(/newuidmap|subuid/);
   });
-});
-
-it('lists what lsns lists', () => {
-  const theirs = execFileSync('lsns', ['-n', '-o', 'NS,TYPE,NPROCS'], { encoding: 'utf8' })
-    .trim()
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/));
-  const ours = new Map(listNamespaces().map((entry) => [String(entry.id), entry]));
-  for (const [id, type] of theirs) {
-    if (type === 'net' || type === 'user' || type === 'pid' || type === 'uts')
-      expect(ours.get(id ?? '')?.type).toBe(type);
-  }
-  const self = Namespace.self('net');
-  expect(ours.get(String(self.id))?.pids).toContain(process.pid);
-  self.close();
 });

@@ -1,42 +1,18 @@
 import { fstatSync } from 'node:fs';
-import {
-  AT,
-  attempt,
-  errand,
-  Fd,
-  invalid,
-  KernelError,
-  LaunchProgram,
-  O,
-  type Part,
-  type Slot,
-  syscall,
-} from '@iso/sys';
+import { AT, attempt, errand, Fd, invalid, LaunchProgram, O, type Part, type Slot, syscall } from '@iso/sys';
 import { bringLoopbackUp } from './loopback.js';
-import { type NamespaceType, typeOfFlag, types } from './type.js';
+import { members } from './members.js';
+import { pin, unpin } from './pin.js';
+import { NS } from './raw/nsfs.js';
+import { type NamespaceSource, openSource } from './source.js';
+import { setTimeOffsets, type TimeOffsets } from './time.js';
+import { type NamespaceType, types } from './type.js';
+import { type HostNames, setNames } from './uts.js';
 
-const NS_GET_USERNS = 0xb701;
-const NS_GET_PARENT = 0xb702;
-const NS_GET_NSTYPE = 0xb703;
-const NS_GET_OWNER_UID = 0xb704;
-const MS_BIND = 0x1000;
-const MNT_DETACH = 2;
-
-/** Where an existing namespace is found. */
-export type NamespaceSource = { pid: number } | { path: string } | { pidfd: Fd } | { fd: Fd };
-
-/** What a new namespace starts with. */
-export interface CreateOptions {
-  /** Host name of a `uts` namespace. */
-  hostname?: string;
-  /** NIS domain name of a `uts` namespace. */
-  domainname?: string;
+/** What a new namespace starts with: names of a `uts`, offsets of a `time` namespace. */
+export interface CreateOptions extends HostNames, TimeOffsets {
   /** Whether a `net` namespace gets its loopback up, default true. */
   loopback?: boolean;
-  /** Seconds added to CLOCK_MONOTONIC in a `time` namespace. */
-  monotonic?: number;
-  /** Seconds added to CLOCK_BOOTTIME in a `time` namespace. */
-  boottime?: number;
   /** User namespace that owns it; default the caller's. */
   owner?: Namespace;
 }
@@ -74,23 +50,11 @@ export class Namespace implements Disposable, Part {
    * @param source - of a process (by pid or pidfd), a pinned path, or a descriptor, which is duplicated
    * @param type - which one of a process; compared with what a path or descriptor is
    * @returns the namespace
-   * @throws KernelError `ENOENT`, `EACCES` (ptrace access to the process is needed); `TypeError` where it is none, or of another type
+   * @throws KernelError `ESRCH` where the process is gone, `EACCES` without ptrace access to it, `ENOENT`
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where it is no namespace, or one of another type
    */
   static open(source: NamespaceSource, type: NamespaceType): Namespace {
-    const { flag, file } = types[type];
-    let fd: Fd;
-    if ('pid' in source) fd = Fd.open(`/proc/${source.pid}/ns/${file}`);
-    else if ('path' in source) fd = Fd.open(source.path);
-    else if ('fd' in source) fd = source.fd.duplicate();
-    else fd = Fd.open(`/proc/${pidOf(source.pidfd)}/ns/${file}`);
-    const found = attempt('ioctl', fd, NS_GET_NSTYPE);
-    if (found !== flag) {
-      fd.close();
-      throw invalid(
-        found < 0 ? 'the descriptor is no namespace' : `it is a ${typeOfFlag(found)} namespace, not ${type}`,
-      );
-    }
-    return new Namespace(fd, type);
+    return new Namespace(openSource(source, type), type);
   }
 
   /**
@@ -137,7 +101,7 @@ export class Namespace implements Disposable, Part {
    * @throws KernelError `EPERM` where that is above the caller's
    */
   owner(): Namespace {
-    return new Namespace(Fd.own(syscall('ioctl', this.fd, NS_GET_USERNS)), 'user');
+    return new Namespace(Fd.own(syscall('ioctl', this.fd, NS.GET_USERNS)), 'user');
   }
 
   /**
@@ -147,7 +111,7 @@ export class Namespace implements Disposable, Part {
    * @throws KernelError `EPERM` where that is above the caller's, `EINVAL` for other types
    */
   parent(): Namespace {
-    return new Namespace(Fd.own(syscall('ioctl', this.fd, NS_GET_PARENT)), this.type);
+    return new Namespace(Fd.own(syscall('ioctl', this.fd, NS.GET_PARENT)), this.type);
   }
 
   /**
@@ -158,7 +122,7 @@ export class Namespace implements Disposable, Part {
    */
   ownerUid(): number {
     const uid = Buffer.alloc(4);
-    syscall('ioctl', this.fd, NS_GET_OWNER_UID, uid);
+    syscall('ioctl', this.fd, NS.GET_OWNER_UID, uid);
     return uid.readUInt32LE(0);
   }
 
@@ -174,25 +138,33 @@ export class Namespace implements Disposable, Part {
   }
 
   /**
+   * The processes in it, of those that the caller may look at.
+   *
+   * @returns their pids as the caller sees them, ascending
+   */
+  members(): number[] {
+    return members(this.type, this.id);
+  }
+
+  /**
    * Pins it to a path, where `nsenter` and `ip netns` find it and where it outlives this process. Needs CAP_SYS_ADMIN.
    *
    * @param path - a file, created where it is missing
    * @throws KernelError `EPERM`, `ENOENT`; `EINVAL` for a mount namespace on a shared mount
    */
   pin(path: string): void {
-    Fd.open(path, { flags: O.CREAT | O.RDONLY, mode: 0o444 }).close();
-    syscall('mount', `/proc/self/fd/${this.fd.number}`, path, null, MS_BIND, null);
+    pin(this.fd, this.type, path);
   }
 
   /**
    * Undoes {@link Namespace.pin}: unmounts and removes the file.
    *
    * @param path - as it was pinned
-   * @throws KernelError `EINVAL` where nothing is mounted there
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where no namespace is pinned there: nothing else is ever unmounted
+   * @throws KernelError `ENOENT`, `EPERM`
    */
   static unpin(path: string): void {
-    syscall('umount2', path, MNT_DETACH);
-    syscall('unlinkat', AT.FDCWD, path, 0);
+    unpin(path);
   }
 
   /**
@@ -222,62 +194,4 @@ export class Namespace implements Disposable, Part {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/**
- * Adds the steps that name a host.
- *
- * @param program - the launch
- * @param names - to set
- */
-export function setNames(program: LaunchProgram, names: { hostname?: string; domainname?: string }): void {
-  for (const [call, name] of [
-    ['sethostname', names.hostname],
-    ['setdomainname', names.domainname],
-  ] as const) {
-    if (name === undefined) continue;
-    const length = Buffer.byteLength(name);
-    if (length > 64) throw invalid(`a host or domain name has 64 bytes at the most, not ${length}`);
-    program.step('host', call, [name, length]);
-  }
-}
-
-/**
- * Adds the steps that shift the clocks of a new time namespace, see time_namespaces(7).
- *
- * @param program - the launch
- * @param offsets - in seconds
- * @returns slot of the file, for an errand to close; undefined where nothing is shifted
- */
-export function setTimeOffsets(
-  program: LaunchProgram,
-  offsets: { monotonic?: number; boottime?: number },
-): Slot | undefined {
-  const lines = (['monotonic', 'boottime'] as const)
-    .filter((clock) => offsets[clock] !== undefined)
-    .map((clock) => {
-      const seconds = offsets[clock] as number;
-      if (!Number.isFinite(seconds)) throw invalid(`not a time offset: ${seconds}`);
-      const whole = Math.floor(seconds);
-      return `${clock} ${whole} ${Math.round((seconds - whole) * 1e9)}\n`;
-    });
-  if (lines.length === 0) return undefined;
-  const text = lines.join('');
-  const fd = program.step('user', 'openat', [AT.FDCWD, '/proc/self/timens_offsets', O.WRONLY | O.CLOEXEC]);
-  program.step('user', 'write', [fd, text, text.length], {
-    hint: 'the clocks would run below zero, or the offsets cannot be set any more',
-  });
-  return fd;
-}
-
-function pidOf(pidfd: Fd): number {
-  // fdinfo of a pidfd names the process in the reader's own pid namespace.
-  const fd = Fd.open(`/proc/self/fdinfo/${pidfd.number}`);
-  const bytes = Buffer.alloc(512);
-  const length = syscall('read', fd, bytes, bytes.length);
-  fd.close();
-  const pid = Number(/^Pid:\s*(-?\d+)$/m.exec(bytes.toString('latin1', 0, length))?.[1] ?? 0);
-  if (pid <= 0)
-    throw new KernelError(3, { syscall: 'pidfd', call: `pidfd ${pidfd.number}`, hint: 'the process has ended' });
-  return pid;
 }

@@ -1,8 +1,11 @@
 import { invalid, type LaunchProgram, type Part } from '@iso/sys';
 import { bringLoopbackUp } from './loopback.js';
-import { Namespace, type NamespaceSource, setNames, setTimeOffsets } from './namespace.js';
+import { Namespace } from './namespace.js';
+import type { NamespaceSource } from './source.js';
+import { setTimeOffsets, type TimeOffsets } from './time.js';
 import { type NamespaceType, types } from './type.js';
 import { type UserMapping, UserNamespace } from './user.js';
+import { type HostNames, setNames } from './uts.js';
 
 /** A namespace of a launch: `new`, the caller's (`host`), or one that exists. */
 export type Choice = 'new' | 'host' | Namespace | NamespaceSource;
@@ -16,10 +19,10 @@ export interface NamespacesOptions {
   /** A new one has its loopback up. */
   net?: Choice;
   /** Names make it a new one. */
-  uts?: Choice | { hostname?: string; domainname?: string };
+  uts?: Choice | HostNames;
   /** Offsets in seconds make it a new one, see time_namespaces(7). */
-  time?: Choice | { monotonic?: number; boottime?: number };
-  /** Maps make it a new one; `root` makes the caller 0 inside, `self` keeps its ids. */
+  time?: Choice | TimeOffsets;
+  /** Maps make it a new one, see {@link UserMapping}; `new` means `self`. The caller's own is left out: nobody can join it again. */
   user?: Choice | UserMapping;
 }
 
@@ -51,8 +54,8 @@ function confine(program: LaunchProgram, options: NamespacesOptions): void {
     else {
       program.unshare(types[type].flag);
       if (type === 'net') bringLoopbackUp(program);
-      if (type === 'uts' && typeof choice === 'object') setNames(program, choice as { hostname?: string });
-      if (type === 'time' && typeof choice === 'object') setTimeOffsets(program, choice as { monotonic?: number });
+      if (type === 'uts' && typeof choice === 'object') setNames(program, choice as HostNames);
+      if (type === 'time' && typeof choice === 'object') setTimeOffsets(program, choice as TimeOffsets);
     }
   }
 }
@@ -61,49 +64,43 @@ function isExisting(choice: object): choice is Namespace | NamespaceSource {
   return choice instanceof Namespace || 'pid' in choice || 'path' in choice || 'pidfd' in choice || 'fd' in choice;
 }
 
-function join(program: LaunchProgram, choice: Namespace | NamespaceSource, type: NamespaceType): void {
-  let namespace: Namespace;
+function existing(program: LaunchProgram, choice: Namespace | NamespaceSource, type: NamespaceType): Namespace {
   if (choice instanceof Namespace) {
     if (choice.type !== type) throw invalid(`it is a ${choice.type} namespace, not ${type}`);
-    namespace = choice;
-  } else {
-    namespace = Namespace.open(choice, type);
-    const opened = namespace;
-    program.defer(() => opened.close());
+    return choice;
   }
-  program.join(namespace.fd, types[type].flag);
+  const opened = Namespace.open(choice, type);
+  program.defer(() => opened.close());
+  return opened;
+}
+
+function join(program: LaunchProgram, choice: Namespace | NamespaceSource, type: NamespaceType): void {
+  program.join(existing(program, choice, type).fd, types[type].flag);
 }
 
 function joinUser(program: LaunchProgram, choice: NonNullable<NamespacesOptions['user']>): void {
+  let namespace: Namespace;
+  // Where nobody else lives, nobody can look at this process through the child.
+  let exposed = true;
   if (typeof choice === 'object' && !('uidMap' in choice) && isExisting(choice)) {
-    if (!(choice instanceof UserNamespace)) {
-      join(program, choice, 'user');
-      becomeRoot(program, true);
-      return;
-    }
-    program.join(choice.fd, types.user.flag, { exposed: true });
-    becomeRoot(
-      program,
-      choice.maps.setgroups !== 'deny',
-      choice.maps.uidMap.some((range) => range.inside === 0),
-    );
-    return;
+    namespace = existing(program, choice, 'user');
+    // setns(2) refuses the own one with EINVAL.
+    using own = Namespace.self('user');
+    if (namespace.equals(own)) return;
+  } else {
+    const made = UserNamespace.create(choice === 'new' ? 'self' : (choice as UserMapping));
+    program.defer(() => made.close());
+    namespace = made;
+    exposed = false;
   }
-  const own = UserNamespace.create(choice === 'new' ? 'self' : (choice as UserMapping));
-  program.defer(() => own.close());
-  // Nobody else lives in it, so nobody can look at this process through the child.
-  program.join(own.fd, types.user.flag, { exposed: false });
-  becomeRoot(
-    program,
-    own.maps.setgroups !== 'deny',
-    own.maps.uidMap.some((range) => range.inside === 0),
-  );
+  program.join(namespace.fd, types.user.flag, { exposed });
+  becomeRoot(program, namespace instanceof UserNamespace ? namespace : undefined);
 }
 
 /** After the join the child has all capabilities in it, and ids that may mean nobody there. */
-function becomeRoot(program: LaunchProgram, groups: boolean, mapped = true): void {
-  if (!mapped) return;
+function becomeRoot(program: LaunchProgram, known: UserNamespace | undefined): void {
+  if (known && !known.maps.uidMap.some((range) => range.inside === 0)) return;
   program.step('user', 'setresgid', [0, 0, 0], { ignore: ['EINVAL'] });
-  if (groups) program.step('user', 'setgroups', [0, null], { ignore: ['EPERM'] });
+  if (known?.maps.setgroups !== 'deny') program.step('user', 'setgroups', [0, null], { ignore: ['EPERM'] });
   program.step('user', 'setresuid', [0, 0, 0], { ignore: ['EINVAL'] });
 }

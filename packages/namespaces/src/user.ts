@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { CLONE, Fd, invalid, KernelError, O, park, syscall } from '@iso/sys';
 import { type IdRange, idMapText } from './idmap.js';
 import { Namespace } from './namespace.js';
+import { subordinateIds, subordinateMap } from './subordinate.js';
 import { type NamespaceType, types } from './type.js';
 
 /** Who is who in a user namespace. */
@@ -15,8 +16,11 @@ export interface UserMaps {
   setgroups?: 'allow' | 'deny';
 }
 
-/** Short for a map of the caller alone: `self` keeps the ids, `root` makes the caller 0 inside. */
-export type UserMapping = 'self' | 'root' | UserMaps;
+/**
+ * Maps, or short for some: `self` keeps the caller's own ids, `root` makes the caller 0 inside, `auto` too and adds all ids that
+ * /etc/subuid and /etc/subgid give its user, from 1 on.
+ */
+export type UserMapping = 'self' | 'root' | 'auto' | UserMaps;
 
 /**
  * A user namespace with its maps written, held by a descriptor. It has no process; launches join it, id-mapped mounts
@@ -43,13 +47,13 @@ export class UserNamespace extends Namespace {
    * Creates a user namespace: a child is parked in it while the maps are written, and ended.
    * A plain user can map its own ids; ranges need CAP_SETUID and CAP_SETGID, or newuidmap(1) with entries in /etc/subuid.
    *
-   * @param mapping - maps, or `self` or `root`
+   * @param mapping - maps, or `self`, `root` or `auto`
    * @returns the namespace
    * @throws KernelError `EPERM`, `ENOSPC` with a hint; `TypeError` for maps that are none
    */
   static override create(mapping: UserMapping | Exclude<NamespaceType, 'user' | 'pid'> = 'self'): UserNamespace {
     if (typeof mapping === 'string' && mapping in types) throw invalid(`not a map of ids: ${mapping}`);
-    const maps = typeof mapping === 'string' ? mapCaller(mapping as 'self' | 'root') : mapping;
+    const maps = typeof mapping === 'string' ? shortMaps(mapping as 'self' | 'root' | 'auto') : mapping;
     const texts = { uid: idMapText(maps.uidMap), gid: idMapText(maps.gidMap) };
     const child = parkInUser();
     try {
@@ -86,10 +90,19 @@ function parkInUser(): ReturnType<typeof park> {
   }
 }
 
-function mapCaller(mapping: 'self' | 'root'): UserMaps {
+function shortMaps(mapping: 'self' | 'root' | 'auto'): UserMaps {
   const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+  if (mapping === 'auto') return { uidMap: everything('/etc/subuid', uid), gidMap: everything('/etc/subgid', gid) };
+  if (mapping !== 'self' && mapping !== 'root') throw invalid(`not a map of ids: ${String(mapping)}`);
   const one = (id: number) => [{ inside: mapping === 'root' ? 0 : id, outside: id, count: 1 }];
   return { uidMap: one(uid), gidMap: one(gid) };
+}
+
+function everything(path: '/etc/subuid' | '/etc/subgid', id: number): IdRange[] {
+  const ranges = subordinateIds(path);
+  if (ranges.length) return subordinateMap(id, ranges);
+  const hint = `${path} has no range for this user: an administrator adds one, as usermod --add-subuids does`;
+  throw new KernelError(1, { syscall: 'newuidmap', path, hint });
 }
 
 function ownIdsOnly({ uidMap, gidMap }: UserMaps): boolean {
