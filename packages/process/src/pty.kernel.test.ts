@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Part } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { nodeCommand } from './fixture.js';
-import { type Child, Pty, run, type SpawnOptions, spawn } from './index.js';
+import { Pty, run, type SpawnOptions, spawn } from './index.js';
 
 const root = process.getuid?.() === 0;
 const tiocsti =
@@ -17,8 +17,10 @@ async function onTerminal(file: string, args: readonly string[], options: SpawnO
   const child = await spawn(file, args, { stdio: 'pty', ...options });
   let text = '';
   child.stdout?.on('data', (chunk) => (text += chunk.toString('latin1')));
+  const closed = once(child, 'close');
   return {
     child,
+    closed,
     text: () => text,
     type: (keys: string) => void child.stdin?.write(keys, 'latin1'),
     async until(what: string | RegExp): Promise<void> {
@@ -30,8 +32,6 @@ async function onTerminal(file: string, args: readonly string[], options: SpawnO
   };
 }
 
-const closed = (child: Child) => once(child, 'close');
-
 describe('Pty', () => {
   it('is a terminal for the child, of the size asked for, its controlling one', async () => {
     const child = await spawn('sh', ['-c', 'tty; stty size; echo to-tty >/dev/tty; read line; echo "got $line"'], {
@@ -42,7 +42,7 @@ describe('Pty', () => {
     let text = '';
     child.stdout?.on('data', (chunk) => (text += chunk));
     child.stdin?.write('hello\n');
-    await closed(child);
+    await once(child, 'close');
     expect(child.exitCode).toBe(0);
     // The echo of the input stands wherever the terminal was when it came.
     expect(text).toMatch(/\/dev\/pts\/\d+\r\n/);
@@ -62,7 +62,7 @@ describe('Pty', () => {
       text += chunk;
       if (text.includes('ready') && !text.includes('33 44')) child.resize({ columns: 44, rows: 33 });
     });
-    await closed(child);
+    await once(child, 'close');
     expect(text).toContain('33 44');
   });
 
@@ -71,14 +71,14 @@ describe('Pty', () => {
   });
 
   it('hands over all that the child wrote, although it ended at once', async () => {
-    const { child, text } = await onTerminal('seq', ['20000']);
-    await closed(child);
+    const { closed, text } = await onTerminal('seq', ['20000']);
+    await closed;
     expect(text().replaceAll('\r', '')).toBe(Array.from({ length: 20_000 }, (_, i) => `${i + 1}\n`).join(''));
     expect((await run('seq', ['3'], { stdio: 'pty' })).stdout).toBe('1\r\n2\r\n3\r\n');
   });
 
   it('passes every byte in raw mode, and cooks again', async () => {
-    const { child, text, type, until } = await onTerminal('sh', ['-c', 'echo ready; exec head -c 65536'], {});
+    const { child, closed, text, type, until } = await onTerminal('sh', ['-c', 'echo ready; exec head -c 65536'], {});
     child.terminal?.setRawMode(true);
     await until('ready');
     const start = text().length;
@@ -86,7 +86,7 @@ describe('Pty', () => {
       .join('')
       .repeat(256);
     type(bytes);
-    await closed(child);
+    await closed;
     expect(
       text()
         .slice(start)
@@ -188,7 +188,7 @@ describe('Pty', () => {
     await outer.until('interrupted');
     outer.type('end\r');
     await outer.until('code 4');
-    await closed(outer.child);
+    await outer.closed;
     expect(outer.text()).not.toContain('node was interrupted');
     expect(outer.text()).toContain('got end');
     // All but the size is as it was.
@@ -209,8 +209,8 @@ describe('Pty', () => {
       await child.exited; setTimeout(() => process.exit(), 300);`;
       const typed = async (options: string) => {
         const [node = '', ...args] = nodeCommand(script(options));
-        const { child, text } = await onTerminal(node, args);
-        await closed(child);
+        const { closed, text } = await onTerminal(node, args);
+        await closed;
         return text();
       };
       expect(await typed('{ confine: [nothing] }')).toMatch(/^refused: /);
