@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { AT, type Part } from '@iso/sys';
+import { AT, KernelError, type Part } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { inNode, inside } from './fixture.js';
 import { namespaces, UserNamespace } from './index.js';
@@ -108,25 +108,33 @@ describe('limits of user namespaces', () => {
   });
 });
 
-it.skipIf(!root)('is the map of an id-mapped mount [needs root]', async () => {
-  writeFileSync(join(folder, 'file'), '');
-  execFileSync('chown', ['1000:2000', join(folder, 'file')]);
-  using user = UserNamespace.create({
-    uidMap: [{ inside: 1000, outside: 71_000, count: 1 }],
-    gidMap: [{ inside: 2000, outside: 72_000, count: 1 }],
-  });
-  const MOUNT_ATTR_IDMAP = 0x100000;
-  const mapped: Part = {
-    confine(program) {
-      program.unshare(0x20000);
-      program.step('mount', 'mount', ['none', '/', null, 0x44000, null]);
-      const tree = program.step('mount', 'open_tree', [AT.FDCWD, folder, 1]);
-      const attributes = Buffer.alloc(32);
-      attributes.writeUInt32LE(MOUNT_ATTR_IDMAP, 0);
-      attributes.writeUInt32LE(user.fd.number, 24);
-      program.step('mount', 'mount_setattr', [tree, '', AT.EMPTY_PATH, attributes, attributes.length]);
-      program.step('mount', 'move_mount', [tree, '', AT.FDCWD, '/mnt', 4]);
-    },
-  };
-  expect(await inside(mapped, `stat -c '%u %g' /mnt/file ${folder}/file`)).toBe('71000 72000\n1000 2000\n');
-});
+it.skipIf(!root)(
+  'is the map of an id-mapped mount [needs root, a temporary directory that can be id-mapped]',
+  async (context) => {
+    writeFileSync(join(folder, 'file'), '');
+    execFileSync('chown', ['1000:2000', join(folder, 'file')]);
+    using user = UserNamespace.create({
+      uidMap: [{ inside: 1000, outside: 71_000, count: 1 }],
+      gidMap: [{ inside: 2000, outside: 72_000, count: 1 }],
+    });
+    const MOUNT_ATTR_IDMAP = 0x100000;
+    const mapped: Part = {
+      confine(program) {
+        program.unshare(0x20000);
+        program.step('mount', 'mount', ['none', '/', null, 0x44000, null]);
+        const tree = program.step('mount', 'open_tree', [AT.FDCWD, folder, 1]);
+        const attributes = Buffer.alloc(32);
+        attributes.writeUInt32LE(MOUNT_ATTR_IDMAP, 0);
+        attributes.writeUInt32LE(user.fd.number, 24);
+        program.step('mount', 'mount_setattr', [tree, '', AT.EMPTY_PATH, attributes, attributes.length]);
+        program.step('mount', 'move_mount', [tree, '', AT.FDCWD, '/mnt', 4]);
+      },
+    };
+    const owners = await inside(mapped, `stat -c '%u %g' /mnt/file ${folder}/file`).catch((error: unknown) => {
+      // tmpfs before Linux 6.3, 9p: that is for the file system to say.
+      if (KernelError.is(error, 'EINVAL') && error.syscall === 'mount_setattr') return context.skip();
+      throw error;
+    });
+    expect(owners).toBe('71000 72000\n1000 2000\n');
+  },
+);

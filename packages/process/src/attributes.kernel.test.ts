@@ -83,7 +83,9 @@ describe('attributes, as /proc shows them', () => {
     await look({ oomScoreAdj: 99, confine: [still] }, ({ pid }) => expect(read(pid, 'oom_score_adj')).toBe('99\n'));
   });
 
-  it('parentDeathSignal: with this process, and with the worker thread that started it', () => {
+  it('parentDeathSignal: with this process, and with the worker thread that started it', {
+    timeout: 120_000,
+  }, async () => {
     const gone = (pid: string) => {
       const line = (() => {
         try {
@@ -99,12 +101,13 @@ describe('attributes, as /proc shows them', () => {
       return gone(pid);
     };
     const start = `const child = await iso.spawn('sleep', ['60'], { stdio: 'ignore', parentDeathSignal: 'SIGKILL' });`;
-    const pid = inNode(`${start} console.log(child.pid); process.kill(process.pid, 'SIGKILL');`, {
+    const line = await inNode(`${start} console.log(child.pid); process.kill(process.pid, 'SIGKILL');`, {
       shell: '"$0" "$@"; exit 0',
-    }).trim();
+    });
+    const pid = line.trim();
     expect(wait(pid)).toBe(true);
     const path = JSON.stringify(new URL('index.ts', import.meta.url).pathname);
-    const out = inNode(`
+    const out = await inNode(`
       const { Worker } = await import('node:worker_threads');
       const worker = new Worker(\`import('tsx/esm/api').then(async ({ register }) => {
         register(); const iso = await import(${path});

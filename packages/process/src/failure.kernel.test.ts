@@ -69,7 +69,7 @@ describe('a command that cannot be executed', () => {
     await expect(run('tool', [], { cwd: there, env: { PATH: '/usr/bin' } })).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  it('arguments: 16 KiB, the longest that the kernel takes, one more, and too many', async () => {
+  it('arguments: 16 KiB, the longest that the kernel takes, one more, and too many', { timeout: 300_000 }, async () => {
     const page = Number((await run('getconf', ['PAGESIZE'])).stdout);
     const longest = 32 * page - 1;
     const length = (argument: string) => run('sh', ['-c', 'echo ${#1}', 'sh', argument]);
@@ -138,8 +138,8 @@ describe('cwd', () => {
 });
 
 describe('limits', () => {
-  it('EMFILE, at every place where it can strike: typed, and all is as before', () => {
-    const out = inNode(
+  it('EMFILE, at every place where it can strike: typed, and all is as before', { timeout: 120_000 }, async () => {
+    const out = await inNode(
       `const { closeSync, openSync, readdirSync } = await import('node:fs'); const held = [];
        (await iso.spawn('true', [], { stdio: 'ignore' })); await new Promise((resolve) => setTimeout(resolve, 100));
        try { for (;;) held.push(openSync('/dev/null')); } catch {}
@@ -159,12 +159,15 @@ describe('limits', () => {
     expect(out.trim()).toBe('EMFILE true false');
   });
 
-  it.skipIf(!root || !pids)('EAGAIN by the pids limit says so [needs root, the pids controller]', () => {
-    const group = join(pids as string, `iso-test-pids-${process.pid}`);
-    mkdirSync(group);
-    try {
-      const out = inNode(
-        `const { readFileSync, writeFileSync } = await import('node:fs');
+  it.skipIf(!root || !pids)(
+    'EAGAIN by the pids limit says so [needs root, the pids controller]',
+    { timeout: 120_000 },
+    async () => {
+      const group = join(pids as string, `iso-test-pids-${process.pid}`);
+      mkdirSync(group);
+      try {
+        const out = await inNode(
+          `const { readFileSync, writeFileSync } = await import('node:fs');
          await iso.run('true');
          const now = Number(readFileSync(${JSON.stringify(`${group}/pids.current`)}, 'utf8'));
          writeFileSync(${JSON.stringify(`${group}/pids.max`)}, String(now + 3));
@@ -174,13 +177,14 @@ describe('limits', () => {
          for (const child of children) child.kill();
          await Promise.all(children.map((child) => child.exited));
          console.log(error.code, error.syscall, children.length, error.hint);`,
-        { shell: `echo $$ >${group}/cgroup.procs; exec "$0" "$@"` },
-      );
-      expect(out).toMatch(/^EAGAIN clone3 3 .*pids\.max/);
-    } finally {
-      rmdirSync(group);
-    }
-  });
+          { shell: `echo $$ >${group}/cgroup.procs; exec "$0" "$@"` },
+        );
+        expect(out).toMatch(/^EAGAIN clone3 3 .*pids\.max/);
+      } finally {
+        rmdirSync(group);
+      }
+    },
+  );
 
   it.skipIf(!root || !v2)(
     'a frozen cgroup does not hold this process: it gives up when told to [needs root, cgroup v2]',
@@ -231,15 +235,15 @@ describe('a thousand children at once', () => {
     const right = exits.filter((exit, i) => exit.code === i % 256).length;
     const report = [right, during - before[0], fds() - before[1]].join();`;
 
-  it('have no thread each, leave no descriptor, and tell each its own exit', () => {
-    expect(inNode(`${count} console.log(report);`)).toBe('1000,0,0\n');
+  it('have no thread each, leave no descriptor, and tell each its own exit', { timeout: 300_000 }, async () => {
+    expect(await inNode(`${count} console.log(report);`)).toBe('1000,0,0\n');
   });
 
-  it('in a worker thread too', () => {
+  it('in a worker thread too', { timeout: 300_000 }, async () => {
     const path = JSON.stringify(new URL('index.ts', import.meta.url).pathname);
     const worker = `import('tsx/esm/api').then(async ({ register }) => { register(); const iso = await import(${path}); ${count}
       require('node:worker_threads').parentPort.postMessage(report); });`;
-    const out = inNode(`
+    const out = await inNode(`
       const { Worker } = await import('node:worker_threads');
       const worker = new Worker(${JSON.stringify(worker)}, { eval: true, execArgv: ['--conditions=iso-source'] });
       console.log(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)));

@@ -1,21 +1,26 @@
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 
 /**
  * For tests: runs a script in a Node of its own, where `iso` is this package.
  *
  * @param script - the body of an ES module
- * @param options - `shell`: what starts it (`"$0" "$@"` is the command); `before`: a command in front of it
+ * @param options - `shell`: what starts it (`"$0" "$@"` is the command)
  * @returns what it wrote to its standard output
  */
-export function inNode(script: string, options: { shell?: string; before?: readonly string[] } = {}): string {
-  const { status, signal, stdout, stderr } = spawnSync(
-    'sh',
-    ['-c', options.shell ?? 'exec "$0" "$@"', ...(options.before ?? []), ...nodeCommand(script)],
-    { encoding: 'utf8', timeout: 60_000 },
+export async function inNode(script: string, options: { shell?: string } = {}): Promise<string> {
+  const command = nodeCommand(script);
+  return new Promise((resolve, reject) =>
+    execFile(
+      'sh',
+      ['-c', options.shell ?? 'exec "$0" "$@"', ...command],
+      { encoding: 'utf8', timeout: 240_000 },
+      (error, stdout, stderr) =>
+        error
+          ? reject(new Error(`the script ended with ${error.code ?? error.signal}:\n${stdout}\n${stderr}`))
+          : resolve(stdout),
+    ),
   );
-  if (status !== 0) throw new Error(`the script ended with ${status ?? signal}:\n${stdout}\n${stderr}`);
-  return stdout;
 }
 
 /**

@@ -43,8 +43,8 @@ describe('descriptors', () => {
     for (const fd of Object.keys(iso)) expect(kind(iso[fd])).toBe(kind(node[fd]));
   });
 
-  it('are nobody else’s: what Node itself was started with stays outside', () => {
-    const out = inNode(
+  it('are nobody else’s: what Node itself was started with stays outside', { timeout: 120_000 }, async () => {
+    const out = await inNode(
       `const { spawn } = iso; const { readdirSync } = await import('node:fs');
        const child = await spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', null, null, 'ignore', 1] });
        console.log(readdirSync('/proc/' + child.pid + '/fd').join()); child.kill(); await child.exited;`,
@@ -53,9 +53,9 @@ describe('descriptors', () => {
     expect(out).toBe('0,1,2,6\n');
   });
 
-  it('are /dev/null where this process has none', () => {
+  it('are /dev/null where this process has none', { timeout: 120_000 }, async () => {
     const report = join(folder, 'report');
-    inNode(
+    await inNode(
       `const { run, spawn } = iso; const { closeSync, readlinkSync, writeFileSync } = await import('node:fs');
        const links = (pid) => [0, 1, 2].map((fd) => readlinkSync('/proc/' + pid + '/fd/' + fd));
        const first = await spawn('sleep', ['60'], { stdio: 'inherit' }); const lines = links(first.pid);
