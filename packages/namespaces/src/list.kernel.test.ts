@@ -138,7 +138,8 @@ it.skipIf(!userNamespaces)(
       types: () => api.types,
       listNamespaces: () => listNamespaces(),
       namespaceTree: () => namespaceTree(),
-      namespaces: () => inside(namespaces({ user, pid: 'new', mount: 'new', net, time: { boottime: 5 } }), 'true'),
+      namespaces: () =>
+        inside(namespaces({ user: 'root', pid: 'new', mount: 'new', net: 'new', time: { boottime: 5 } }), 'true'),
       UserNamespace: () => UserNamespace.create('self').close(),
       Namespace: () => {
         const seen: Namespace[] = [

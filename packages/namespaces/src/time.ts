@@ -44,7 +44,12 @@ export function timeOffsetsText(offsets: TimeOffsets): string {
 export function setTimeOffsets(program: LaunchProgram, offsets: TimeOffsets): Slot | undefined {
   const text = timeOffsetsText(offsets);
   if (text === '') return undefined;
-  const fd = program.step('user', 'openat', [AT.FDCWD, '/proc/self/timens_offsets', O.WRONLY | O.CLOEXEC]);
+  const fd = program.step('user', 'openat', [AT.FDCWD, '/proc/self/timens_offsets', O.WRONLY | O.CLOEXEC], {
+    hint: {
+      EACCES: 'a plain user sets clocks in a user namespace that is new in the same launch, not in one that exists',
+      ENOENT: 'the kernel has no time namespaces, or /proc is missing',
+    },
+  });
   program.step('user', 'write', [fd, text, text.length], {
     text: `write(timens_offsets, ${JSON.stringify(text)})`,
     hint: {

@@ -120,7 +120,9 @@ function setOomScoreAdj(program: LaunchProgram, value: number): void {
   const text = String(integer('oomScoreAdj', value, -1000, 1000));
   // From a child that shares this process's memory and does not hold it up, it would be set for this process too.
   if (program.blocking) return;
-  const fd = program.step('birth', 'openat', [AT.FDCWD, '/proc/self/oom_score_adj', O.WRONLY | O.CLOEXEC]);
+  const fd = program.step('birth', 'openat', [AT.FDCWD, '/proc/self/oom_score_adj', O.WRONLY | O.CLOEXEC], {
+    hint: { EACCES: 'a plain user cannot set it in a launch that joins namespaces of others' },
+  });
   program.step('birth', 'write', [fd, text, text.length], { text: `write(oom_score_adj, "${text}")`, hint: OOM_HINT });
 }
 
