@@ -85,7 +85,8 @@ function descendants(pid: string): string[] {
       const [stat] = lines(`/proc/${child}/stat`);
       if (!stat) return [];
       const dead = /\) [ZX] /.test(stat);
-      return [`${dead ? 'zombie' : 'process'} ${child} ${/\((.*)\)/.exec(stat)?.[1]}`, ...descendants(child)];
+      // Not its name, which changes when it executes.
+      return [`${dead ? 'zombie' : 'process'} ${child}`, ...descendants(child)];
     });
 }
 
