@@ -1,21 +1,6 @@
-import { AT, attempt, Fd, KernelError, type LaunchProgram, type Slot, type StepOptions, syscall } from '@iso/sys';
-import { FSCONFIG, FSOPEN_CLOEXEC, MNT, MOUNT_ATTR, MOVE_MOUNT, MS, mountAttr, OPEN_TREE } from './raw/flags.js';
-import type { MountFlags } from './spec.js';
-
-/**
- * Attribute bits of flags.
- *
- * @param flags - by name
- * @returns MOUNT_ATTR bits
- */
-export function attributes(flags: MountFlags): number {
-  return (
-    (flags.readonly ? MOUNT_ATTR.RDONLY : 0) |
-    (flags.nosuid ? MOUNT_ATTR.NOSUID : 0) |
-    (flags.nodev ? MOUNT_ATTR.NODEV : 0) |
-    (flags.noexec ? MOUNT_ATTR.NOEXEC : 0)
-  );
-}
+import { AT, type Fd, type LaunchProgram, type Slot, type StepOptions } from '@iso/sys';
+import { FSCONFIG, FSOPEN_CLOEXEC, MNT, MOVE_MOUNT, MS, OPEN_TREE } from './raw/flags.js';
+import { mountAttr } from './raw/structs.js';
 
 /**
  * A new file system, detached: fsopen(2), fsconfig(2), fsmount(2). A refusal carries the kernel's own words.
@@ -83,39 +68,6 @@ export function cloneMount(
   program.step('mount', 'mount_setattr', [tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length], {
     text: `mount_setattr(tree, {set: 0x${attr.toString(16)}, propagation: 0x${propagation.toString(16)}}${recursive ? ', AT_RECURSIVE' : ''})`,
   });
-  return tree;
-}
-
-/**
- * A clone of the mounts at a path, made here and held by its descriptor alone: it is in no mount namespace until somebody
- * attaches it, and gone when the descriptor is closed. Needs CAP_SYS_ADMIN over this process's mount namespace.
- *
- * @param path - of this process
- * @param options - as for {@link cloneMount}; `idmap` a user namespace whose maps the mount gets, see mount_setattr(2)
- * @returns the detached mount
- * @throws KernelError `EPERM` without the privilege; `EINVAL` where the file system supports no id-mapped mounts
- *
- * @example
- * ```ts root
- * import { openMount } from '@iso/mounts';
- * using tree = openMount('/usr', { attr: 1 });
- * if (tree.closed) throw new Error('not open');
- * ```
- */
-export function openMount(path: string, options: CloneOptions & { idmap?: Fd } = {}): Fd {
-  const { attr = 0, propagation = MS.PRIVATE, idmap } = options;
-  const tree = Fd.own(syscall('open_tree', AT.FDCWD, path, cloneFlags(options)));
-  const bytes = mountAttr({
-    set: attr | (idmap ? MOUNT_ATTR.IDMAP : 0),
-    propagation,
-    ...(idmap ? { usernsFd: idmap.number } : {}),
-  });
-  const result = attempt('mount_setattr', tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length);
-  if (result < 0) {
-    tree.close();
-    const hint = idmap && 'the file system may not support id-mapped mounts, or is id-mapped already';
-    throw new KernelError(result, { syscall: 'mount_setattr', path, ...(hint ? { hint } : {}) });
-  }
   return tree;
 }
 

@@ -1,7 +1,9 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { AT, Fd, KernelError, type LaunchProgram, O, type Slot } from '@iso/sys';
-import { attach, attributes, cloneMount, newMount, openMount } from './filesystem.js';
+import { AT, KernelError, type LaunchProgram, O, type Slot } from '@iso/sys';
+import { attributes } from './attributes.js';
+import { attach, cloneMount, newMount } from './filesystem.js';
+import { MountTree } from './mount-tree.js';
 import { MOUNT_ATTR, MOVE_MOUNT, MS } from './raw/flags.js';
 import type { BindSpec, FileSpec, KernelSpec, MountSpec } from './spec.js';
 import { components, openInside, openTarget } from './target.js';
@@ -64,12 +66,13 @@ function bind(program: LaunchProgram, { root, elsewhere }: Workshop, spec: BindS
     ...(spec.propagation ? { propagation: PROPAGATION[spec.propagation] } : {}),
   };
   // Only who is privileged over the file system may map its ids, so that is done here and not in a user namespace.
-  const mount =
-    spec.idmap || elsewhere
-      ? openMount(source, { ...options, ...(spec.idmap ? { idmap: spec.idmap } : {}) })
-      : cloneMount(program, source, options);
-  if (mount instanceof Fd) program.defer(() => mount.close());
-  attach(program, mount, openTarget(program, root, spec.target, { kind: info.isDirectory() ? 'directory' : 'file' }));
+  const tree = spec.idmap || elsewhere ? MountTree.clone(source, spec) : undefined;
+  if (tree) program.defer(() => tree.close());
+  attach(
+    program,
+    tree?.fd ?? cloneMount(program, source, options),
+    openTarget(program, root, spec.target, { kind: info.isDirectory() ? 'directory' : 'file' }),
+  );
 }
 
 function kernelMount(program: LaunchProgram, root: Slot, spec: KernelSpec): void {

@@ -1,7 +1,8 @@
 import { resolve } from 'node:path';
 import { AT, CLONE, type LaunchProgram, type Part, type Slot } from '@iso/sys';
 import { cloneMount } from './filesystem.js';
-import { MNT, MOUNT_ATTR, MOVE_MOUNT, MS, mountAttr } from './raw/flags.js';
+import { MNT, MOUNT_ATTR, MOVE_MOUNT, MS } from './raw/flags.js';
+import { mountAttr } from './raw/structs.js';
 import { applySpec, makeCovers, mask, protect, type Workshop } from './recipe.js';
 import type { MountSource, MountSpec } from './spec.js';
 

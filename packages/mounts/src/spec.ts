@@ -1,12 +1,5 @@
 import type { Fd, LaunchProgram, Slot } from '@iso/sys';
-
-/** Attributes that any mount can have. */
-export interface MountFlags {
-  readonly?: boolean;
-  nosuid?: boolean;
-  nodev?: boolean;
-  noexec?: boolean;
-}
+import type { MountFlags } from './attributes.js';
 
 /** A host path inside. */
 export interface BindSpec extends MountFlags {

@@ -1,5 +1,5 @@
 import { invalid, type LaunchProgram, O, RESOLVE, type Slot } from '@iso/sys';
-import { openHow } from './raw/flags.js';
+import { openHow } from './raw/structs.js';
 
 const IN_ROOT = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS;
 
