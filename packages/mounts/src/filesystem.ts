@@ -7,29 +7,40 @@ import { mountAttr } from './raw/structs.js';
  *
  * @param program - the launch
  * @param type - the file system
- * @param options - its parameters; `attr` MOUNT_ATTR bits; `optional` parameters may be refused with EINVAL
+ * @param options - its parameters, `true` for one without a value; `optional` ones may be refused with EINVAL; `attr` MOUNT_ATTR bits; `hint` on
+ * a refusal, or what makes it then
  * @returns slot of the mount's descriptor
  */
 export function newMount(
   program: LaunchProgram,
   type: string,
   options: {
-    parameters?: Record<string, string>;
-    optional?: Record<string, string>;
+    parameters?: Readonly<Record<string, string | true>>;
+    optional?: Readonly<Record<string, string>>;
     attr?: number;
-    hint?: string;
+    hint?: string | (() => string);
   } = {},
 ): Slot {
-  const hint: StepOptions = options.hint ? { hint: options.hint } : {};
-  const context = program.step('mount', 'fsopen', [type, FSOPEN_CLOEXEC], hint);
+  const { hint } = options;
+  const context = program.step('mount', 'fsopen', [type, FSOPEN_CLOEXEC], withHint({}, hint));
   for (const [key, value] of Object.entries(options.parameters ?? {})) {
-    program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { context });
+    const [command, text] = value === true ? [FSCONFIG.SET_FLAG, null] : [FSCONFIG.SET_STRING, value];
+    program.step('mount', 'fsconfig', [context, command, key, text, 0], { context });
   }
   for (const [key, value] of Object.entries(options.optional ?? {})) {
     program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { ignore: ['EINVAL'] });
   }
-  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], { context, ...hint });
-  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], hint);
+  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], withHint({ context }, hint));
+  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], withHint({}, hint));
+}
+
+/** A hint that takes looking around is made when a step has failed. */
+function withHint(options: StepOptions, hint: string | (() => string) | undefined): StepOptions {
+  if (hint === undefined) return options;
+  return Object.defineProperty(options, 'hint', {
+    get: typeof hint === 'string' ? () => hint : hint,
+    enumerable: true,
+  });
 }
 
 /** How a clone of mounts differs from them. */
@@ -38,6 +49,10 @@ export interface CloneOptions {
   recursive?: boolean;
   /** MOUNT_ATTR bits to set, on all of them. */
   attr?: number;
+  /** MOUNT_ATTR bits to clear, on all of them. */
+  clear?: number;
+  /** What to say when the attributes are refused, or what makes it then. */
+  hint?: string | (() => string);
   /** MS.PRIVATE (default), MS.SLAVE, MS.SHARED. */
   propagation?: number;
 }
@@ -59,15 +74,22 @@ export function cloneMount(
   const flags = cloneFlags(options);
   const tree =
     typeof from === 'string'
-      ? program.step('mount', 'open_tree', [AT.FDCWD, from, flags])
+      ? program.step('mount', 'open_tree', [AT.FDCWD, from, flags], {
+          hint: 'EINVAL is an unbindable mount, or one below which others are locked: those a bind takes with it only if recursive',
+        })
       : 'at' in from
         ? program.step('mount', 'open_tree', [from.at, from.name, flags])
         : program.step('mount', 'open_tree', [from, '', flags | AT.EMPTY_PATH]);
-  const { attr = 0, propagation = MS.PRIVATE, recursive } = options;
-  const bytes = mountAttr({ set: attr, propagation });
-  program.step('mount', 'mount_setattr', [tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length], {
-    text: `mount_setattr(tree, {set: 0x${attr.toString(16)}, propagation: 0x${propagation.toString(16)}}${recursive ? ', AT_RECURSIVE' : ''})`,
-  });
+  const { attr = 0, clear = 0, propagation = MS.PRIVATE, recursive, hint } = options;
+  const bytes = mountAttr({ set: attr, clear, propagation });
+  const cleared = clear ? `, clear: 0x${clear.toString(16)}` : '';
+  const text = `mount_setattr(tree, {set: 0x${attr.toString(16)}${cleared}, propagation: 0x${propagation.toString(16)}}${recursive ? ', AT_RECURSIVE' : ''})`;
+  program.step(
+    'mount',
+    'mount_setattr',
+    [tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length],
+    withHint({ text }, hint),
+  );
   return tree;
 }
 

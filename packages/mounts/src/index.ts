@@ -10,7 +10,7 @@ export { listmount, mountNamespaceId, statmount } from './calls/statmount.js';
 export { type AttributeChange, mountSetattr, moveMount, openTree, openTreeAttr } from './calls/tree.js';
 export { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths } from './defaults.js';
 export { attach, type CloneOptions, cloneMount, detach, newMount } from './filesystem.js';
-export { mountInto, unmountFrom } from './live.js';
+export { type LiveSpec, mountInto, unmountFrom } from './live.js';
 export { type AttachTarget, MountTree } from './mount-tree.js';
 export { type Mount, parseMountInfo } from './mountinfo.js';
 export {
@@ -29,12 +29,16 @@ export { mountAttr, openHow, type StatMount } from './raw/structs.js';
 export { type RootfsOptions, rootfs } from './rootfs.js';
 export type {
   BindSpec,
+  CgroupSpec,
+  DeviceSpec,
   DevSpec,
   DirectorySpec,
   FileSpec,
   KernelSpec,
   MountSource,
   MountSpec,
+  ProcSpec,
+  SourceSpec,
   SymlinkSpec,
   TmpfsSpec,
 } from './spec.js';

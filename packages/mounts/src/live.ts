@@ -1,19 +1,30 @@
 import { readFileSync, statSync } from 'node:fs';
-import { AT, attempt, CLONE, errand, Fd, KernelError, LaunchProgram, O, syscall } from '@iso/sys';
+import { attempt, CLONE, errand, F, Fd, invalid, KernelError, LaunchProgram, type Slot, syscall } from '@iso/sys';
+import { cloneBind } from './bind.js';
+import { MountTree } from './mount-tree.js';
 import { MNT } from './raw/flags.js';
 import { applySpec } from './recipe.js';
-import type { FileSpec, MountSpec } from './spec.js';
+import type { BindSpec, MountSpec } from './spec.js';
 import { components, openInside } from './target.js';
 
+/** Lines of a recipe that do not depend on which namespaces the mounting process is in. */
+export type LiveSpec = Extract<
+  MountSpec,
+  { type: 'bind' | 'tmpfs' | 'dev' | 'devpts' | 'device' | 'mount' | 'symlink' | 'directory' }
+>;
+
+const kinds: readonly string[] = ['bind', 'tmpfs', 'dev', 'devpts', 'device', 'mount', 'symlink', 'directory'];
+
 /**
- * Mounts something in the mount namespace of a running process. A bind's source is a path of the caller; the target is
- * resolved inside the process's root, so that no link of it leads outside.
+ * Mounts something in the mount namespace of a running process. The source of a bind or device is a path of the caller; the
+ * target is resolved inside the process's root, so that no link of it leads outside, also while the process changes it. Of `mount`
+ * lines a {@link MountTree} is the caller's; other sources see the process's files.
  *
- * Needs CAP_SYS_ADMIN over that mount namespace, and over the caller's own for a bind.
+ * Needs CAP_SYS_ADMIN over that mount namespace: a plain user has it over those of user namespaces that it created.
  *
  * @param process - its pid, or a pidfd
- * @param spec - one line of a recipe; `file` is not among them
- * @throws KernelError `ESRCH` where the process is gone, `EPERM` without the privilege, `EINVAL`, each with its `step`
+ * @param spec - one line of a recipe
+ * @throws KernelError `ESRCH` where the process is gone, `EPERM` without the privilege, `EINVAL`, `ENOTDIR`, each with its `step`
  *
  * @example
  * ```ts root
@@ -25,15 +36,22 @@ import { components, openInside } from './target.js';
  * await child.stop({ signal: 'SIGKILL' });
  * ```
  */
-export function mountInto(process: Fd | number, spec: Exclude<MountSpec, FileSpec>): void {
-  inside(process, (program) => {
-    const root = program.step('mount', 'openat', [AT.FDCWD, '/', O.PATH | O.DIRECTORY | O.CLOEXEC, 0]);
-    applySpec(program, { root, covers: undefined, files: [], elsewhere: true }, spec);
+export function mountInto(process: Fd | number, spec: LiveSpec): void {
+  if (!kinds.includes(spec.type)) throw invalid(`${spec.type} cannot be mounted into a running process`);
+  const borrows = (spec.type === 'bind' && !spec.idmap) || spec.type === 'device';
+  inside(process, borrows, (program, root, enter) => {
+    const source = (_: LaunchProgram, bind: BindSpec) => {
+      const mount = cloneHere(program, bind) ?? cloneBind(program, bind);
+      enter();
+      return mount;
+    };
+    applySpec(program, { root, covers: undefined, files: [], source }, spec);
   });
 }
 
 /**
- * Unmounts what is mounted at a path of a running process, see umount2(2).
+ * Unmounts what is mounted at a path of a running process, see umount2(2); of several mounts the one on top, which the process may
+ * have mounted itself. A symbolic link at the end of the path is not followed.
  *
  * Needs CAP_SYS_ADMIN over its mount namespace.
  *
@@ -43,31 +61,59 @@ export function mountInto(process: Fd | number, spec: Exclude<MountSpec, FileSpe
  * @throws KernelError `EBUSY` where it is used; `EINVAL` where nothing is mounted there, or the mount is locked to others
  */
 export function unmountFrom(process: Fd | number, path: string, options: { lazy?: boolean } = {}): void {
-  const target = `/${components(path).join('/')}`;
-  inside(process, (program) => {
-    const root = program.step('mount', 'openat', [AT.FDCWD, '/', O.PATH | O.DIRECTORY | O.CLOEXEC, 0]);
-    // Judges the path; held open it would keep the mount busy.
-    program.step('mount', 'close', [openInside(program, root, target)]);
-    program.step('root', 'umount2', [target, options.lazy ? MNT.DETACH : 0]);
+  const parts = components(path);
+  const name = parts.pop() as string;
+  inside(process, false, (program, root) => {
+    // By its name in the directory: the mount itself must not be held open, and no link is followed that was not judged.
+    const parent = parts.length ? openInside(program, root, `/${parts.join('/')}`, { directory: true }) : root;
+    program.step('root', 'fchdir', [parent]);
+    program.step('root', 'umount2', [name, MNT.NOFOLLOW | (options.lazy ? MNT.DETACH : 0)], {
+      text: `umount2(${JSON.stringify(path)}, ${options.lazy ? 'MNT_DETACH|' : ''}UMOUNT_NOFOLLOW)`,
+      hint: 'EBUSY is a mount in use, for which `lazy` does not wait; EINVAL no mount, a symbolic link, or a locked mount',
+    });
   });
 }
 
-/** Runs steps in the mount namespace of a process, and in its user namespace where that is another. */
-function inside(process: Fd | number, add: (program: LaunchProgram) => void): void {
+/** The source of a bind, cloned by this process if it may. */
+function cloneHere(program: LaunchProgram, spec: BindSpec): Fd | undefined {
+  try {
+    const tree = MountTree.clone(spec.source, spec);
+    program.defer(() => tree.close());
+    return tree.fd;
+  } catch (error) {
+    if (KernelError.is(error, 'EPERM')) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Runs steps in the mount namespace of a process, and in its user namespace where that is another. With `late` the errand stays in a
+ * copy of the caller's mount namespace until `enter` is called: there the user namespace has the privilege to clone.
+ */
+function inside(
+  process: Fd | number,
+  late: boolean,
+  add: (program: LaunchProgram, root: Slot, enter: () => void) => void,
+): void {
   const program = new LaunchProgram('errand');
   program.ownFiles();
   try {
     const pidfd = process instanceof Fd ? process : Fd.own(syscall('pidfd_open', process, 0));
     if (pidfd !== process) program.defer(() => pidfd.close());
-    const ownUser = sameUserNamespace(pidfd);
-    program.join(pidfd, CLONE.NEWNS | (ownUser ? 0 : CLONE.NEWUSER));
-    if (!ownUser) {
+    const { root, sameUser } = lookAt(pidfd);
+    program.defer(() => root.close());
+    const flags = (late ? 0 : CLONE.NEWNS) | (sameUser ? 0 : CLONE.NEWUSER);
+    if (flags) program.join(pidfd, flags);
+    if (!sameUser) {
       // Who is nobody in the user namespace can create nothing on its file systems.
       program.step('user', 'setgroups', [0, null], { ignore: ['EPERM'] });
       program.step('user', 'setresgid', [0, 0, 0], { ignore: ['EINVAL'] });
       program.step('user', 'setresuid', [0, 0, 0], { ignore: ['EINVAL'] });
     }
-    add(program);
+    program.step('mount', 'umask', [0]);
+    const slot = program.step('mount', 'fcntl', [root, F.DUPFD_CLOEXEC, 3]);
+    if (late) program.step('mount', 'unshare', [CLONE.NEWNS], { text: 'unshare(CLONE_NEWNS)' });
+    add(program, slot, () => void program.step('mount', 'setns', [pidfd, CLONE.NEWNS]));
   } catch (error) {
     program.finish('failed');
     throw error;
@@ -75,14 +121,23 @@ function inside(process: Fd | number, add: (program: LaunchProgram) => void): vo
   errand(program);
 }
 
-function sameUserNamespace(pidfd: Fd): boolean {
+/** The root of a process, and whether it is in this process's user namespace. */
+function lookAt(pidfd: Fd): { root: Fd; sameUser: boolean } {
   const pid = /^Pid:\s*(-?\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${pidfd.number}`, 'utf8'))?.[1];
-  if (pid === undefined || Number(pid) <= 0)
-    throw new KernelError(3, { syscall: 'setns', call: 'setns(pidfd)', hint: 'the process has ended' });
+  if (pid === undefined || Number(pid) <= 0) throw gone();
   const theirs = statSync(`/proc/${pid}/ns/user`);
   const ours = statSync('/proc/self/ns/user');
+  const root = Fd.open(`/proc/${pid}/root`, { path: true, directory: true });
   // The pid could have been reused since: then this pidfd is dead.
-  if (attempt('pidfd_send_signal', pidfd, 0, null, 0) === -3)
-    throw new KernelError(3, { syscall: 'setns', call: 'setns(pidfd)', hint: 'the process has ended' });
-  return theirs.ino === ours.ino && theirs.dev === ours.dev;
+  if (attempt('pidfd_send_signal', pidfd, 0, null, 0) === -ESRCH) {
+    root.close();
+    throw gone();
+  }
+  return { root, sameUser: theirs.ino === ours.ino && theirs.dev === ours.dev };
+}
+
+const ESRCH = 3;
+
+function gone(): KernelError {
+  return new KernelError(ESRCH, { syscall: 'setns', call: 'setns(pidfd)', hint: 'the process has ended' });
 }

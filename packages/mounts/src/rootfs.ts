@@ -1,10 +1,13 @@
 import { resolve } from 'node:path';
 import { AT, CLONE, type LaunchProgram, type Part, type Slot } from '@iso/sys';
-import { cloneMount } from './filesystem.js';
-import { MNT, MOUNT_ATTR, MOVE_MOUNT, MS } from './raw/flags.js';
+import { cloneBind } from './bind.js';
+import { enslave, enslaveFromChroot, enterByChroot } from './chroot.js';
+import { makeCovers, mask, protect } from './cover.js';
+import { cloneMount, detach } from './filesystem.js';
+import { MNT, MOUNT_ATTR, MOVE_MOUNT } from './raw/flags.js';
 import { mountAttr } from './raw/structs.js';
-import { applySpec, makeCovers, mask, protect, type Workshop } from './recipe.js';
-import type { MountSource, MountSpec } from './spec.js';
+import { applySpec, type Workshop } from './recipe.js';
+import type { BindSpec, MountSource, MountSpec } from './spec.js';
 
 /** A root file system. */
 export interface RootfsOptions {
@@ -20,6 +23,12 @@ export interface RootfsOptions {
   maskedPaths?: readonly string[];
   /** Paths of /proc and /sys that are read-only. */
   readonlyPaths?: readonly string[];
+  /**
+   * How the root is entered. `pivot_root` (default) leaves none of the host's mounts in the mount namespace. `chroot` does,
+   * hides each proc and sysfs of them, and lets out who has CAP_SYS_CHROOT: for the initial root of an initramfs, which
+   * cannot be pivoted away, and for callers in a chroot whose root is no mount point.
+   */
+  enter?: 'pivot_root' | 'chroot';
 }
 
 /**
@@ -45,28 +54,45 @@ export function rootfs(options: RootfsOptions): Part {
 }
 
 function confine(program: LaunchProgram, options: RootfsOptions): void {
+  const { mounts = [], maskedPaths = [], readonlyPaths = [], enter = 'pivot_root' } = options;
   program.unshare(CLONE.NEWNS);
   program.ownRoot();
-  // Not private: a host that unmounts something later must not find it busy here.
-  program.step('mount', 'mount', [null, '/', null, MS.REC | MS.SLAVE, null], { text: 'mount("/", MS_REC|MS_SLAVE)' });
+  // Modes are what they are said to be, whatever the caller's mask; the child has one of its own.
+  const umask = program.step('mount', 'umask', [0]);
+  const peers = clonePeers(program, mounts);
+  const chrooted = enter === 'chroot' ? enslaveFromChroot(program) : enslave(program);
   const root = options.root?.open(program) ?? directory(program, options);
-  const files = (options.mounts ?? []).filter((spec) => spec.type === 'file');
-  const covers = files.length + (options.maskedPaths?.length ?? 0) > 0 ? makeCovers(program, files) : undefined;
-  const shop: Workshop = { root, covers, files };
+  const files = mounts.filter((spec) => spec.type === 'file');
+  const covers = files.length + maskedPaths.length > 0 ? makeCovers(program, files) : undefined;
+  const shop: Workshop = { root, covers, files, peers };
   // Attached first: mounting on a detached tree is refused by kernels before 6.15. The root lies on top of "/" of a mount
   // namespace that is this child's own, and nothing resolves through it: the child's root is below.
   program.step('mount', 'move_mount', [root, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
   options.root?.furnish?.(program, root);
-  for (const spec of options.mounts ?? []) applySpec(program, shop, spec);
-  for (const path of options.maskedPaths ?? []) mask(program, shop, path);
-  for (const path of options.readonlyPaths ?? []) protect(program, shop, path);
+  for (const spec of mounts) applySpec(program, shop, spec);
+  for (const path of maskedPaths) mask(program, shop, path);
+  for (const path of readonlyPaths) protect(program, shop, path);
   if (options.readonly) setReadonly(program, root, true);
+  program.step('mount', 'umask', [umask]);
+  if (enter === 'chroot') {
+    // Unseen below the root, but not out of reach.
+    if (covers) detach(program, covers);
+    return enterByChroot(program, root, chrooted ?? undefined);
+  }
   program.step('root', 'fchdir', [root]);
-  program.step('root', 'pivot_root', ['.', '.'], { hint: 'the initial root of an initramfs cannot be pivoted away' });
+  program.step('root', 'pivot_root', ['.', '.'], {
+    hint: "the initial root of an initramfs cannot be pivoted away: `enter: 'chroot'` does without",
+  });
   // On top of the new root lies the old one, and on that lie the covers, which are met first.
   if (covers) program.step('root', 'umount2', ['.', MNT.DETACH]);
   program.step('root', 'umount2', ['.', MNT.DETACH]);
   program.step('root', 'chdir', ['/']);
+}
+
+/** Sources of shared binds: once the child's mounts are slaves, a clone of one is no peer of the host's any more. */
+function clonePeers(program: LaunchProgram, mounts: readonly MountSpec[]): Map<BindSpec, Slot> {
+  const shared = mounts.filter((spec) => spec.type === 'bind' && spec.propagation === 'shared' && !spec.idmap);
+  return new Map(shared.map((spec) => [spec as BindSpec, cloneBind(program, spec as BindSpec)]));
 }
 
 function directory(program: LaunchProgram, options: RootfsOptions): Slot {
@@ -81,5 +107,7 @@ function setReadonly(program: LaunchProgram, root: Slot, readonly: boolean): voi
   const attr = mountAttr({ [readonly ? 'set' : 'clear']: MOUNT_ATTR.RDONLY });
   program.step('mount', 'mount_setattr', [root, '', AT.EMPTY_PATH, attr, attr.length], {
     text: `mount_setattr(root, {${readonly ? 'set' : 'clear'}: MOUNT_ATTR_RDONLY})`,
+    // Where the host's mount is read-only already, a user namespace cannot write to it for a while either.
+    ...(readonly ? {} : { ignore: ['EPERM'] }),
   });
 }

@@ -1,4 +1,5 @@
-import { invalid, type LaunchProgram, O, RESOLVE, type Slot } from '@iso/sys';
+import { invalid, KernelError, type LaunchProgram, O, RESOLVE, type Slot } from '@iso/sys';
+import { PROC_SUPER_MAGIC } from './raw/flags.js';
 import { openHow } from './raw/structs.js';
 
 const IN_ROOT = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS;
@@ -16,7 +17,30 @@ export function components(path: string): string[] {
     throw invalid(`not an absolute path without ..: ${JSON.stringify(path)}`);
   }
   if (parts.length === 0) throw invalid('the root itself cannot be a mount target');
+  if (Buffer.byteLength(path) > PATH_MAX) {
+    const shown = `${path.slice(0, 40)}…`;
+    throw new KernelError(ENAMETOOLONG, {
+      syscall: 'openat2',
+      path: shown,
+      call: `openat2(root, ${JSON.stringify(shown)})`,
+    });
+  }
   return parts;
+}
+
+const PATH_MAX = 4095;
+const ENAMETOOLONG = 36;
+
+/** Files of proc over which others are mounted to say something about the container alone, as lxcfs does. */
+const procFiles = ['cpuinfo', 'diskstats', 'loadavg', 'meminfo', 'slabinfo', 'stat', 'swaps', 'uptime', 'version'];
+
+/** Whether a path is one of the files of proc that may be mounted over; refuses the rest of it. */
+function isProcFile(parts: readonly string[]): boolean {
+  if (parts[0] !== 'proc' || parts.length === 1) return false;
+  if (parts.length === 2 && procFiles.includes(parts[1] as string)) return true;
+  throw invalid(
+    `no target of a mount: ${JSON.stringify(`/${parts.join('/')}`)}; under /proc these are: ${procFiles.join(', ')}`,
+  );
 }
 
 /**
@@ -74,7 +98,32 @@ export function openTarget(
       }
     }
   };
-  program.attempt('mount', ['ENOENT'], () => void openInside(program, root, path), { onError: create });
+  const procFile = isProcFile(parts);
+  if (!procFile) program.attempt('mount', ['ENOENT'], () => void openInside(program, root, path), { onError: create });
   const { literal, hint } = options;
-  return openInside(program, root, path, { directory, ...(literal ? { literal } : {}), ...(hint ? { hint } : {}) });
+  const target = openInside(program, root, path, {
+    directory,
+    ...(literal ? { literal } : {}),
+    ...(hint ? { hint } : {}),
+  });
+  // Without links, what the path says is where it leads; and the root of proc itself may be what another replaces.
+  if (!procFile && !literal && path !== '/proc') refuseProc(program, target, path);
+  return target;
 }
+
+/**
+ * A link of the root may lead a target into proc, where a mount would stand between the kernel and who asks it. The child
+ * compares the type of the file system by a futex, which waits only while a word in memory has a value: no time at all.
+ */
+function refuseProc(program: LaunchProgram, target: Slot, path: string): void {
+  const statfs = program.output(STATFS_SIZE);
+  program.step('mount', 'fstatfs', [target, statfs]);
+  program.step('mount', 'futex', [statfs, FUTEX_WAIT_PRIVATE, PROC_SUPER_MAGIC, new Uint8Array(16)], {
+    ignore: ['EAGAIN'],
+    text: `fstatfs(${JSON.stringify(path)}).f_type != PROC_SUPER_MAGIC`,
+    hint: `${path} leads into proc, over which nothing is mounted`,
+  });
+}
+
+const STATFS_SIZE = 120;
+const FUTEX_WAIT_PRIVATE = 128;
