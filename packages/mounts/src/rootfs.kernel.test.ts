@@ -2,9 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CLONE, KernelError, LaunchProgram, launch, type Part, reap, StringArray } from '@iso/sys';
+import { CLONE, KernelError, LaunchProgram, launch, type Part, StringArray } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths, mountTable, rootfs } from './index.js';
+import { programs, inside as run, smallRoot } from './testing/container.js';
 
 const root = process.getuid?.() === 0;
 let folder = '';
@@ -14,41 +15,12 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Runs a shell with a root of its own, by nothing but the launcher; what it prints comes back. */
-async function inside(part: Part, script: string, flags: number = CLONE.NEWPID): Promise<string> {
-  const out = join(folder, 'out');
-  writeFileSync(out, '');
-  const program = new LaunchProgram();
-  program.unshare(flags);
-  await part.confine(program);
-  program.step('birth', 'dup3', [program.step('birth', 'openat', [-100, out, 1, 0]), 1, 0]);
-  program.step('fds', 'fcntl', [2, 2, 0]);
-  program.closeFrom(3);
-  program.step('exec', 'execve', [
-    '/bin/sh',
-    new StringArray(['sh', '-c', script]),
-    new StringArray(['PATH=/usr/bin:/bin']),
-  ]);
-  const { pidfd } = launch(program);
-  const status = reap(pidfd, { block: true });
-  pidfd.close();
-  expect(status?.code, readFileSync(out, 'utf8')).toBe(0);
-  return readFileSync(out, 'utf8');
-}
-
-/** A small root: the host's programs, and whatever else a test puts there. */
-function smallRoot(): string {
-  const path = join(folder, 'root');
-  for (const name of ['usr', 'etc', 'tmp']) mkdirSync(join(path, name), { recursive: true });
-  for (const name of ['bin', 'lib', 'lib64', 'sbin']) symlinkSync(`usr/${name}`, join(path, name));
-  return path;
-}
-const programs = { type: 'bind', source: '/usr', target: '/usr', readonly: true, recursive: true } as const;
+const inside = (part: Part, script: string, flags: number = CLONE.NEWPID) => run(folder, part, script, { flags });
 
 describe.skipIf(!root)('rootfs [needs root]', () => {
   it('shows its own mounts and no others, and leaves the host’s table as it was', async () => {
     const before = readFileSync('/proc/self/mountinfo', 'utf8');
-    const path = smallRoot();
+    const path = smallRoot(folder);
     const part = rootfs({
       directory: path,
       mounts: [programs, ...defaultMounts({ network: true })],
@@ -83,7 +55,7 @@ describe.skipIf(!root)('rootfs [needs root]', () => {
 
   it('hides and protects', async () => {
     const part = rootfs({
-      directory: smallRoot(),
+      directory: smallRoot(folder),
       mounts: [programs, ...defaultMounts()],
       maskedPaths: defaultMaskedPaths,
       readonlyPaths: defaultReadonlyPaths,
@@ -102,7 +74,7 @@ describe.skipIf(!root)('rootfs [needs root]', () => {
     mkdirSync(join(source, 'sub'), { recursive: true });
     writeFileSync(join(source, 'file'), 'bound');
     const part = rootfs({
-      directory: smallRoot(),
+      directory: smallRoot(folder),
       readonly: true,
       mounts: [
         programs,
@@ -171,7 +143,7 @@ describe.skipIf(!root)('a hostile root file system [needs root]', () => {
   ])('%s: an error with the step, nothing outside', (_title, name, options) => {
     const outside = join(folder, 'outside');
     mkdirSync(outside);
-    const path = smallRoot();
+    const path = smallRoot(folder);
     for (const to of [outside, `../../../../../../../../..${outside}`, '/etc']) {
       symlinkSync(to, join(path, name));
       const program = new LaunchProgram();
@@ -195,7 +167,7 @@ describe.skipIf(!root)('a hostile root file system [needs root]', () => {
   it.each(['/lnk/sub', '/up/sub/deeper', '/lnk'])('a target through links stays inside: %s', async (target) => {
     const outside = join(folder, 'outside');
     mkdirSync(outside);
-    const path = smallRoot();
+    const path = smallRoot(folder);
     symlinkSync(outside, join(path, 'lnk'));
     symlinkSync(`../../../../../../../../../..${outside}`, join(path, 'up'));
     mkdirSync(join(path, outside), { recursive: true });

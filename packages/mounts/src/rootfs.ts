@@ -3,7 +3,7 @@ import { AT, CLONE, type LaunchProgram, type Part, type Slot } from '@iso/sys';
 import { cloneBind } from './bind.js';
 import { enslave, enslaveFromChroot, enterByChroot } from './chroot.js';
 import { makeCovers, mask, protect } from './cover.js';
-import { cloneMount, detach } from './filesystem.js';
+import { cloneMount } from './filesystem.js';
 import { MNT, MOUNT_ATTR, MOVE_MOUNT } from './raw/flags.js';
 import { mountAttr } from './raw/structs.js';
 import { applySpec, type Workshop } from './recipe.js';
@@ -65,7 +65,7 @@ function confine(program: LaunchProgram, options: RootfsOptions): void {
   const files = mounts.filter((spec) => spec.type === 'file');
   const covers = files.length + maskedPaths.length > 0 ? makeCovers(program, files) : undefined;
   const shop: Workshop = { root, covers, files, peers };
-  // Attached first: mounting on a detached tree is refused by kernels before 6.15. The root lies on top of "/" of a mount
+  // Attached first, above the covers: mounting on a detached tree is refused by kernels before 6.15. The root lies on top of "/" of a mount
   // namespace that is this child's own, and nothing resolves through it: the child's root is below.
   program.step('mount', 'move_mount', [root, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
   options.root?.furnish?.(program, root);
@@ -74,11 +74,7 @@ function confine(program: LaunchProgram, options: RootfsOptions): void {
   for (const path of readonlyPaths) protect(program, shop, path);
   if (options.readonly) setReadonly(program, root, true);
   program.step('mount', 'umask', [umask]);
-  if (enter === 'chroot') {
-    // Unseen below the root, but not out of reach.
-    if (covers) detach(program, covers);
-    return enterByChroot(program, root, chrooted ?? undefined);
-  }
+  if (enter === 'chroot') return enterByChroot(program, root, chrooted ?? undefined);
   program.step('root', 'fchdir', [root]);
   program.step('root', 'pivot_root', ['.', '.'], {
     hint: "the initial root of an initramfs cannot be pivoted away: `enter: 'chroot'` does without",
