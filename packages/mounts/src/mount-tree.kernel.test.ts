@@ -106,7 +106,7 @@ describe('a mount held by a descriptor', () => {
        fs.symlinkSync('/real', folder + '/root/link');
        fs.symlinkSync('/proc/self/fd/1', folder + '/root/magic');
        fs.mkdirSync(folder + '/root/proc');
-       iso.mount('proc', folder + '/root/proc', 'proc');
+       iso.MountTree.clone('/proc', { recursive: true }).attach(folder + '/root/proc').close();
        using root = sys.Fd.open(folder + '/root', { directory: true, path: true });
        for (const path of ['up', 'absolute', '../outside', '../../../../..' + folder + '/outside']) {
          using tree = iso.MountTree.create('tmpfs');
