@@ -281,7 +281,7 @@ describe('targets', () => {
     for (const name of ['volume', 'volume/real', 'volume/real/sub']) mkdirSync(join(path, name));
     symlinkSync(`../../../../../../../../../..${outside}`, join(path, 'volume/link'));
     const exchange = `import { renameSync } from 'node:fs'; import { syscall } from ${JSON.stringify(join(import.meta.dirname, '../../sys/src/index.ts'))};
-      process.stdout.write('ready'); const end = Date.now() + 60000;
+      process.stdout.write('ready'); const end = Date.now() + 600000;
       while (Date.now() < end) syscall('renameat2', -100, ${JSON.stringify(join(path, 'volume/real'))}, -100, ${JSON.stringify(join(path, 'volume/link'))}, 2);`;
     const file = join(folder, 'exchange.mts');
     writeFileSync(file, exchange);

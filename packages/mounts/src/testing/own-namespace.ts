@@ -36,7 +36,7 @@ export function inOwnNamespace(
   const { status, stdout, stderr } = spawnSync(
     'unshare',
     [...flags, 'sh', '-c', enter, process.execPath, '--conditions=iso-source', '--import', 'tsx', file],
-    { encoding: 'utf8', timeout: 60_000, killSignal: 'SIGKILL', cwd: join(import.meta.dirname, '../../../..') },
+    { encoding: 'utf8', timeout: 110_000, killSignal: 'SIGKILL', cwd: join(import.meta.dirname, '../../../..') },
   );
   rmSync(file);
   if (status !== 0) throw new Error(`${stdout}${stderr}`);
