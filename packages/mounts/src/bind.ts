@@ -6,7 +6,7 @@ import { attach, cloneMount } from './filesystem.js';
 import { MountTree } from './mount-tree.js';
 import type { Workshop } from './recipe.js';
 import type { BindSpec, DeviceSpec } from './spec.js';
-import { mountTable } from './table.js';
+import { mountOf } from './table.js';
 import { openTarget } from './target.js';
 
 /**
@@ -48,8 +48,7 @@ export function cloneBind(program: LaunchProgram, spec: BindSpec): Slot {
 
 /** Names the flags that the kernel keeps: those of the host's mount that the user asked to clear. */
 function whyLocked(path: string, spec: BindSpec): string {
-  const within = mountTable().filter(({ target }) => `${path}/`.startsWith(target === '/' ? '/' : `${target}/`));
-  const mount = within.sort((a, b) => a.target.length - b.target.length).at(-1);
+  const mount = mountOf(path);
   const locked = (spec.clear ?? []).filter((name) => mount?.options.includes(name === 'readonly' ? 'ro' : name));
   return `${mount?.target ?? path} has ${locked.join(', ') || 'flags'}, which a user namespace cannot clear: its owner’s mount namespace has locked it`;
 }

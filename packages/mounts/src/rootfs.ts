@@ -8,6 +8,7 @@ import { MNT, MOUNT_ATTR, MOVE_MOUNT } from './raw/flags.js';
 import { mountAttr } from './raw/structs.js';
 import { applySpec, type Workshop } from './recipe.js';
 import type { BindSpec, MountSource, MountSpec } from './spec.js';
+import { mountOf } from './table.js';
 
 /** A root file system. */
 export interface RootfsOptions {
@@ -65,8 +66,8 @@ function confine(program: LaunchProgram, options: RootfsOptions): void {
   const files = mounts.filter((spec) => spec.type === 'file');
   const covers = files.length + maskedPaths.length > 0 ? makeCovers(program, files) : undefined;
   const shop: Workshop = { root, covers, files, peers };
-  // Attached first, above the covers: mounting on a detached tree is refused by kernels before 6.15. The root lies on top of "/" of a mount
-  // namespace that is this child's own, and nothing resolves through it: the child's root is below.
+  // Attached first, above the covers: mounting on a detached tree is refused by kernels before 6.15. It lies on top of "/" of
+  // a mount namespace that is this child's own, and nothing resolves through it: the child's root is below.
   program.step('mount', 'move_mount', [root, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
   options.root?.furnish?.(program, root);
   for (const spec of mounts) applySpec(program, shop, spec);
@@ -91,11 +92,12 @@ function clonePeers(program: LaunchProgram, mounts: readonly MountSpec[]): Map<B
   return new Map(shared.map((spec) => [spec as BindSpec, cloneBind(program, spec as BindSpec)]));
 }
 
-function directory(program: LaunchProgram, options: RootfsOptions): Slot {
-  const attr = options.readonly ? MOUNT_ATTR.RDONLY : 0;
-  const root = cloneMount(program, resolve(options.directory ?? '/'), { recursive: true, attr });
-  // The mounts below it are read-only from now on, it itself when the mount targets have been made.
-  if (options.readonly) setReadonly(program, root, false);
+function directory(program: LaunchProgram, { directory = '/', readonly }: RootfsOptions): Slot {
+  const path = resolve(directory);
+  const root = cloneMount(program, path, { recursive: true, attr: readonly ? MOUNT_ATTR.RDONLY : 0 });
+  // The mounts below it are read-only from now on, it itself when the mount targets have been made: but for one that is
+  // read-only on the host, on which none is made.
+  if (readonly && !mountOf(path)?.options.includes('ro')) setReadonly(program, root, false);
   return root;
 }
 
@@ -103,7 +105,5 @@ function setReadonly(program: LaunchProgram, root: Slot, readonly: boolean): voi
   const attr = mountAttr({ [readonly ? 'set' : 'clear']: MOUNT_ATTR.RDONLY });
   program.step('mount', 'mount_setattr', [root, '', AT.EMPTY_PATH, attr, attr.length], {
     text: `mount_setattr(root, {${readonly ? 'set' : 'clear'}: MOUNT_ATTR_RDONLY})`,
-    // Where the host's mount is read-only already, a user namespace cannot write to it for a while either.
-    ...(readonly ? {} : { ignore: ['EPERM'] }),
   });
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { type Fd, KernelError, UnsupportedError } from '@iso/sys';
 import { listmount, mountNamespaceId, statmount } from './calls/statmount.js';
 import { decode, type Mount, parseMountInfo } from './mountinfo.js';
@@ -31,6 +31,13 @@ export function mountTable(options: { pid?: number; namespace?: Fd } = {}): Moun
     }
   }
   return parseMountInfo(readFileSync(`/proc/${options.pid ?? 'self'}/mountinfo`, 'utf8'));
+}
+
+/** The mount that a path lies on; of several on one place the last. */
+export function mountOf(path: string): Mount | undefined {
+  const real = existsSync(path) ? realpathSync(path) : path;
+  const on = mountTable().filter(({ target }) => `${real}/`.startsWith(target === '/' ? '/' : `${target}/`));
+  return on.sort((a, b) => a.target.length - b.target.length).at(-1);
 }
 
 const MASK =
