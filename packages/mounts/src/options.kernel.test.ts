@@ -340,7 +340,7 @@ describe('chroot on request', () => {
          try {
            using namespace = sys.Fd.open('/proc/' + box.pid + '/ns/mnt');
            console.log('left:', iso.mountTable({ namespace }).filter((mount) => mount.type === 'proc' || mount.type === 'sysfs').length);
-         } catch (error) { console.log('left: 1', error.code); }
+         } catch (error) { console.log('left:', error.code); }
          finally { sys.syscall('pidfd_send_signal', box.pidfd, 9, null, 0); sys.reap(box.pidfd, { block: true }); box.pidfd.close(); }
        \`);
        const before = fs.readFileSync('/proc/self/mountinfo', 'utf8');
@@ -349,8 +349,8 @@ describe('chroot on request', () => {
       );
       expect(out).toMatch(/^EINVAL the root of this process is no mount point.*chroot/);
       expect(out).toContain('bin\netc\nlib\nlib64\nproc\nsbin\ntmp\nusr\n');
-      // The container's own, of all that the namespace holds inside and outside of the chroot.
-      expect(out).toContain('left: 1\n');
+      // The container's own, of all that the namespace holds inside and outside of the chroot, where the kernel can list that.
+      expect(out).toMatch(/left: (1|EUNSUPPORTED)\n/);
     },
   );
 
