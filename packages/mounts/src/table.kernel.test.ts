@@ -60,8 +60,8 @@ describe('the mount table', () => {
            [mount.parentId, mount.target, mount.type, mount.device, mount.options.join(), mount.propagation.join(' ')],
            [entry.parent, target, entry.fstype, entry['maj:min'].trim(), entry['vfs-options'], entry['opt-fields'] ?? '']);
        }
-       const known = iso.listmount();
        if (table[0].uniqueId !== undefined) {
+         const known = iso.listmount();
          assert.deepEqual(table.map((mount) => mount.uniqueId), known);
          assert.equal(new Set(known).size, known.length);
          const id = table.find((mount) => mount.source === 'first').uniqueId;
@@ -83,9 +83,7 @@ describe('the mount table', () => {
       folder,
       `const at = folder + '/at';
        iso.mount('base', at, 'tmpfs');
-       const tree = iso.MountTree.create('tmpfs', { source: 'many' });
-       for (let i = 0; i < 1200; i++) { fs.mkdirSync(at + '/' + i); using clone = iso.MountTree.clone('/proc/self/fd/' + tree.fd.number); clone.attach(at + '/' + i); }
-       tree.close();
+       for (let i = 0; i < 1200; i++) { fs.mkdirSync(at + '/' + i); iso.mount('many', at + '/' + i, 'tmpfs'); }
        const table = iso.mountTable();
        assert.equal(table.filter((mount) => mount.source === 'many').length, 1200);
        assert.equal(sh('findmnt -rno ID -t tmpfs -S many | wc -l').trim(), '1200');

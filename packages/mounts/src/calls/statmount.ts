@@ -1,10 +1,11 @@
-import { attempt, type Fd } from '@iso/sys';
-import { LSMT_ROOT, NS_GET_MNTNS_ID, STATMOUNT } from '../raw/flags.js';
+import { attempt, CLONE, type Fd, UnsupportedError } from '@iso/sys';
+import { LSMT_ROOT, NS_GET_MNTNS_ID, NS_GET_NSTYPE, STATMOUNT } from '../raw/flags.js';
 import { mntIdReq, readStatMount, STATMOUNT_SIZE, type StatMount } from '../raw/structs.js';
 import { call, failure } from './call.js';
 
 const HINTS = { EPERM: 'another mount namespace is seen by who has CAP_SYS_ADMIN in its user namespace' };
 const OVERFLOW = -75;
+const ENOTTY = -25;
 const LARGEST = 1 << 20;
 
 /**
@@ -56,10 +57,14 @@ const PAGE = 512;
  *
  * @param namespace - its descriptor, for example of /proc/PID/ns/mnt
  * @returns its id
- * @throws KernelError `EINVAL` for another namespace, `ENOTTY` for another descriptor and before Linux 6.8
+ * @throws KernelError `EINVAL` or `ENOTTY` for another descriptor; UnsupportedError before Linux 6.8
  */
 export function mountNamespaceId(namespace: Fd): bigint {
   const id = Buffer.alloc(8);
-  call('ioctl', [namespace, NS_GET_MNTNS_ID, id], { since: '6.8' });
+  const args = [namespace, NS_GET_MNTNS_ID, id];
+  const result = attempt('ioctl', ...args);
+  if (result === ENOTTY && attempt('ioctl', namespace, NS_GET_NSTYPE) === CLONE.NEWNS)
+    throw new UnsupportedError('NS_GET_MNTNS_ID', 'the mount namespace does not know the ioctl', { since: '6.8' });
+  if (result < 0) throw failure('ioctl', args, result, { since: '6.8' });
   return id.readBigUInt64LE(0);
 }

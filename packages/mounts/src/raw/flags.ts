@@ -90,5 +90,7 @@ export const STATMOUNT = {
 export const LSMT_ROOT = 0xffffffffffffffffn;
 /** ioctl of a mount namespace's descriptor: its 64-bit id (Linux 6.8). */
 export const NS_GET_MNTNS_ID = 0x8008b705;
+/** ioctl of a namespace's descriptor: its CLONE flag. */
+export const NS_GET_NSTYPE = 0xb703;
 /** f_type of proc. */
 export const PROC_SUPER_MAGIC = 0x9fa0;
