@@ -1,5 +1,5 @@
 import { Fd } from '../fd.js';
-import { CLONE, F, O } from '../raw/flags.js';
+import { CLONE, F, O, POLL } from '../raw/flags.js';
 import { attempt, syscall } from '../syscall.js';
 import { watchFd } from '../watcher.js';
 import { LaunchProgram } from './program.js';
@@ -130,11 +130,17 @@ export interface Parked extends Disposable {
  */
 export function park(flags: number): Parked {
   const program = new LaunchProgram('errand');
-  program.step('host', 'ppoll', [null, 0, null, null, 0]);
+  // It waits for the end of this process: it must not outlive one that is killed before it has ended it.
+  const self = Fd.own(syscall('pidfd_open', process.pid, 0));
+  const event = Buffer.alloc(8);
+  event.writeInt32LE(self.number, 0);
+  event.writeInt16LE(POLL.IN, 4);
+  program.step('host', 'ppoll', [event, 1, null, null, 0], { text: 'ppoll(this process)' });
   const run = new Run(program, 'errand');
   try {
     run.clone(flags);
   } catch (error) {
+    self.close();
     run.end();
     throw error;
   }
@@ -145,6 +151,7 @@ export function park(flags: number): Parked {
     ended = true;
     run.abandon();
     run.end();
+    self.close();
   };
   return { pid, end, [Symbol.dispose]: end };
 }
