@@ -23,7 +23,12 @@ export class CgroupDirectory implements Disposable {
           : {}),
       });
     }
-    return new CgroupDirectory(path);
+    try {
+      return new CgroupDirectory(path);
+    } catch (error) {
+      if (fresh) attempt('unlinkat', AT.FDCWD, path, AT.REMOVEDIR);
+      throw error;
+    }
   }
 
   /** Opens one that is there. */
