@@ -2,6 +2,7 @@ import { invalid, KernelError, type LaunchProgram, O, RESOLVE, type Slot } from 
 import { PROC_SUPER_MAGIC } from './raw/flags.js';
 import { openHow } from './raw/structs.js';
 
+const S_IFREG = 0o100000;
 const IN_ROOT = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS;
 
 /**
@@ -92,9 +93,8 @@ export function openTarget(
       if (directory || i < parts.length - 1)
         program.step('mount', 'mkdirat', [parent, name, 0o755], { ignore: ['EEXIST'] });
       else {
-        program.step('mount', 'openat', [parent, name, O.CREAT | O.EXCL | O.WRONLY | O.NOFOLLOW | O.CLOEXEC, 0o644], {
-          ignore: ['EEXIST'],
-        });
+        // Not by open: a descriptor to write with would keep the root from becoming read-only.
+        program.step('mount', 'mknodat', [parent, name, S_IFREG | 0o644, 0], { ignore: ['EEXIST'] });
       }
     }
   };
