@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import type { Readable, Stream, Writable } from 'node:stream';
-import { attempt, F, Fd, invalid, O, syscall } from '@iso/sys';
+import { attempt, F, Fd, invalid, KernelError, O, syscall } from '@iso/sys';
 import { Pty, type TerminalSize } from './pty.js';
 
 /**
@@ -133,7 +133,11 @@ function pipe(index: number): { theirs: Fd; ours: Fd } {
 /** Node's stream over this side of a pipe. Only this end becomes non-blocking: each end has its own open file. */
 function socket(fd: Fd, index: number): Readable | Writable {
   const [readable, writable] = [index !== 0, index === 0 || index > 2];
-  syscall('fcntl', fd, F.SETFL, O.NONBLOCK | (writable ? (readable ? O.RDWR : O.WRONLY) : O.RDONLY));
+  const set = attempt('fcntl', fd, F.SETFL, O.NONBLOCK | (writable ? (readable ? O.RDWR : O.WRONLY) : O.RDONLY));
+  if (set < 0) {
+    fd.close();
+    throw new KernelError(set, { syscall: 'fcntl', call: 'fcntl(pipe, F_SETFL, O_NONBLOCK)' });
+  }
   // libuv never closes a number below 3.
   const high = fd.number < 3 ? fd.duplicate() : fd;
   if (high !== fd) fd.close();
