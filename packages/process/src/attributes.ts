@@ -1,4 +1,5 @@
-import { AT, attempt, Fd, invalid, KernelError, type LaunchProgram, O, PR } from '@iso/sys';
+import { AT, attempt, Fd, invalid, KernelError, type LaunchProgram, O } from '@iso/sys';
+import { dieWithParent } from './parent.js';
 import { signalNumber } from './signal.js';
 
 /** Resource limits by the names of getrlimit(2), lower case without `RLIMIT_`. */
@@ -104,8 +105,7 @@ export function applyAttributes(program: LaunchProgram, attributes: Attributes):
   if (uid !== undefined)
     program.step('credentials', 'setresuid', Array(3).fill(integer('uid', uid, 0, MAX_ID)), idHint('uid'));
   // A change of credentials clears it, so it comes after them.
-  if (parentDeathSignal !== undefined)
-    program.step('privileges', 'prctl', [PR.SET_PDEATHSIG, signalNumber(parentDeathSignal), 0, 0, 0]);
+  if (parentDeathSignal !== undefined) dieWithParent(program, signalNumber(parentDeathSignal));
 }
 
 const MAX_ID = 0xfffffffe;
