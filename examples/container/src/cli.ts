@@ -1,9 +1,10 @@
 #!/usr/bin/env node
-import type { TerminalSize } from '@iso/process';
 import { Command, CommanderError, Option } from 'commander';
-import { type Container, type ContainerOptions, explainContainer, run } from './container.js';
-import { exitCode, failureCode } from './exitcode.js';
-import { parseBytes, parseNumber, parseTmpfs, parseVolume } from './options.js';
+import type { ContainerOptions } from './assemble.js';
+import { explainContainer } from './container.js';
+import { failureCode } from './exitcode.js';
+import { foreground } from './foreground.js';
+import { parseBytes, parseCpus, parsePids, parseTmpfs, parseVolume } from './options.js';
 
 interface RunFlags {
   name?: string;
@@ -27,9 +28,19 @@ interface RunFlags {
 
 const collect = (value: string, all: string[]) => [...all, value];
 
+/** Not before there is something to say: who touches a standard stream makes it non-blocking, for the container too. */
+function say(stream: NodeJS.WriteStream, text: string): void {
+  // What reads it may have ended.
+  stream.on('error', () => {});
+  stream.write(text);
+}
+const complain = (message: string) => say(process.stderr, `iso: ${message.trim().replace(/\s*\n\s*/g, ' ')}\n`);
+
 const iso = new Command('iso')
   .description('Containers from Node, without a daemon')
   .enablePositionalOptions()
+  .showSuggestionAfterError(false)
+  .configureOutput({ outputError: (text) => complain(text.replace(/^error: /, '')) })
   .exitOverride();
 iso
   .command('run')
@@ -37,16 +48,16 @@ iso
   .argument('<root>', 'directory used as read-only lower layer, / for the host’s own root')
   .argument('[command...]', 'program and arguments, default /bin/sh')
   .passThroughOptions()
-  .option('--name <name>', 'name of the container')
-  .option('-i, --interactive', 'keep standard input open')
+  .option('--name <name>', 'name of the container, its default host name')
+  .option('-i, --interactive', 'pass standard input on')
   .option('-t, --tty', 'give it a terminal')
   .option('--rm', 'remove it when it ends (always so)')
   .option('-e, --env <variable>', 'NAME=VALUE, or NAME from this environment', collect, [])
   .option('-w, --workdir <path>', 'working directory inside')
   .option('-u, --user <user>', 'NAME|UID[:GROUP|GID]')
-  .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro]', collect, [])
+  .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro,rw,rprivate,rslave]', collect, [])
   .option('--read-only', 'make the root read-only')
-  .option('--tmpfs <mount>', 'PATH[:size=BYTES]', collect, [])
+  .option('--tmpfs <mount>', 'PATH[:size=,mode=,uid=,gid=,ro,exec,suid,dev]', collect, [])
   .option('--hostname <name>', 'host name inside')
   .addOption(new Option('--network <mode>', 'network').choices(['none', 'host']).default('none'))
   .option('-m, --memory <bytes>', 'memory limit, for example 64m')
@@ -57,8 +68,10 @@ iso
   .option('--explain', 'print the launch program and exit')
   .action(async (root: string, command: string[], flags: RunFlags) => {
     const options = containerOptions(root, command, flags);
-    if (flags.explain) process.stdout.write(await explainContainer(options));
-    else process.exitCode = await attached(options, flags);
+    const how = { tty: flags.tty ?? false, interactive: flags.interactive ?? false };
+    if (flags.explain)
+      say(process.stdout, await explainContainer({ ...options, ...(how.tty ? { stdio: 'pty' } : {}) }));
+    else process.exitCode = await foreground(options, how);
   });
 
 function containerOptions(root: string, command: string[], flags: RunFlags): ContainerOptions {
@@ -71,7 +84,6 @@ function containerOptions(root: string, command: string[], flags: RunFlags): Con
     readonly: flags.readOnly ?? false,
     network: flags.network,
     init: flags.init ?? false,
-    stdio: flags.tty ? 'pty' : [flags.interactive ? 'inherit' : 'ignore', 'inherit', 'inherit'],
     ...(command.length ? { command } : {}),
     ...(name === undefined ? {} : { name }),
     ...(hostname === undefined ? {} : { hostname }),
@@ -79,54 +91,9 @@ function containerOptions(root: string, command: string[], flags: RunFlags): Con
     ...(user === undefined ? {} : { user }),
     ...(userns === undefined ? {} : { userns }),
     ...(memory === undefined ? {} : { memory: parseBytes(memory) }),
-    ...(cpus === undefined ? {} : { cpus: parseNumber('--cpus', cpus) }),
-    ...(pidsLimit === undefined ? {} : { pidsLimit: Math.floor(parseNumber('--pids-limit', pidsLimit)) }),
-    ...(flags.tty ? { terminal: terminalSize() } : {}),
+    ...(cpus === undefined ? {} : { cpus: parseCpus(cpus) }),
+    ...(pidsLimit === undefined ? {} : { pidsLimit: parsePids(pidsLimit) }),
   };
-}
-
-/** Runs it in the foreground: signals go to it, the terminal is its own, the exit code is its own. */
-async function attached(options: ContainerOptions, flags: RunFlags): Promise<number> {
-  const container = await run(options);
-  const stopForwarding = forwardSignals(container);
-  const stopTerminal = flags.tty ? attachTerminal(container, flags.interactive ?? false) : () => {};
-  try {
-    const closed = new Promise<void>((resolve) => container.child.once('close', () => resolve()));
-    const exit = await container.exited;
-    if (flags.tty) await closed;
-    return exitCode(exit);
-  } finally {
-    stopTerminal();
-    stopForwarding();
-  }
-}
-
-const forwarded: NodeJS.Signals[] = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGCONT'];
-
-function forwardSignals({ child }: Container): () => void {
-  const forward = (signal: NodeJS.Signals) => void child.kill(signal);
-  for (const signal of forwarded) process.on(signal, forward);
-  return () => {
-    for (const signal of forwarded) process.off(signal, forward);
-  };
-}
-
-function attachTerminal({ child }: Container, interactive: boolean): () => void {
-  const resize = () => child.resize(terminalSize());
-  child.stdout?.on('data', (chunk: Buffer) => process.stdout.write(chunk));
-  process.stdout.on('resize', resize);
-  const raw = interactive && process.stdin.isTTY;
-  if (raw) process.stdin.setRawMode(true);
-  if (interactive && child.stdin) process.stdin.pipe(child.stdin, { end: false });
-  return () => {
-    process.stdout.off('resize', resize);
-    if (raw) process.stdin.setRawMode(false);
-    if (interactive) process.stdin.destroy();
-  };
-}
-
-function terminalSize(): TerminalSize {
-  return { columns: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 };
 }
 
 try {
@@ -134,7 +101,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 125;
   else {
-    process.stderr.write(`iso: ${error instanceof Error ? error.message : String(error)}\n`);
+    complain(error instanceof Error ? error.message : String(error));
     process.exitCode = failureCode(error);
   }
 }

@@ -3,9 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
 import { KernelError } from '@iso/sys';
-import { type ContainerOptions, run } from './container.js';
+import type { ContainerOptions } from './assemble.js';
+import { run } from './container.js';
 
-const marker = `/var/tmp/iso-demo-${process.pid}`;
+const marker = `/etc/iso-demo-${process.pid}`;
 const look = `
   echo "pid=$$"
   echo "host name=$(cat /proc/sys/kernel/hostname)"
@@ -14,7 +15,7 @@ const look = `
   echo "root file system=$(awk '$5=="/" {for (i=6;i<NF;i++) if ($i=="-") print $(i+1)}' /proc/self/mountinfo)"
   echo "network=$(awk -F: 'NR>2 {gsub(/ /,"",$1); printf "%s ", $1}' /proc/net/dev)"
   echo "user namespace=$(readlink /proc/self/ns/user)"
-  mkdir -p ${marker} && echo written > ${marker}/file && echo "a write=$(ls ${marker})"
+  echo there > ${marker} && echo "a file written=$(cat ${marker})"
 `;
 
 async function output(options: Omit<ContainerOptions, 'root'>) {
@@ -30,10 +31,10 @@ async function memoryBites(): Promise<string> {
   const eat = 'x=0123456789abcdef; while :; do x=$x$x; done';
   try {
     const { exit } = await output({ command: ['sh', '-c', eat], memory: 32 * 1024 * 1024, pidsLimit: 16 });
-    return `ended by ${exit.signal ?? `exit ${exit.code}`}, OOM kill counted: ${exit.oomKilled ? 'yes' : 'no'}`;
+    return `${exit.signal ?? `exit ${exit.code}`}${exit.oomKilled ? ', the kernel counts an OOM kill' : ''}`;
   } catch (error) {
     if (!KernelError.is(error)) throw error;
-    return `not available to this user (${error.message})`;
+    return `${error.code}: needs a cgroup delegated to this user`;
   }
 }
 
@@ -73,22 +74,24 @@ const host: Record<string, string> = {
   'root file system': rootMount?.split(' - ')[1]?.split(' ')[0] ?? '?',
   network: Object.keys(networkInterfaces()).join(' '),
   'user namespace': readlinkSync('/proc/self/ns/user'),
-  'a write': existsSync(marker) ? 'it leaked!' : '(stayed inside)',
+  'a file written': existsSync(marker) ? 'it leaked!' : 'not there',
 };
-rmSync(marker, { recursive: true, force: true });
+rmSync(marker, { force: true });
 
-const row = (...cells: string[]) => console.log(cells.map((cell, i) => cell.padEnd(i === 0 ? 20 : 30)).join(''));
-console.log(
-  `\niso: a container on this machine's own root, as ${process.getuid?.() === 0 ? 'root' : 'a plain user'}\n`,
-);
+const widths = [18, 32, 48];
+const row = (...cells: string[]) =>
+  console.log(`  ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('')}`.trimEnd());
+const who = process.getuid?.() === 0 ? 'root' : 'a plain user';
+console.log(`\n  iso: a container on this machine's own root file system, started by ${who}\n`);
 row('', 'host', 'inside');
+row('', '-'.repeat((widths[1] as number) - 4), '-'.repeat((widths[1] as number) - 4));
 for (const name of Object.keys(host)) row(name, host[name] ?? '', inside[name]?.trim() ?? '-');
-row('memory limit 32 MB', '', await memoryBites());
+row('32 MB of memory', '-', await memoryBites());
 const { plain, container } = await times();
 row(
   'start to exit',
-  `${plain.toFixed(2)} ms, plain spawnSync`,
-  `${container.toFixed(2)} ms, container (x${(container / plain).toFixed(2)})`,
+  `${plain.toFixed(2)} ms, a plain spawn`,
+  `${container.toFixed(2)} ms, ${(container / plain).toFixed(1)} times as long`,
 );
-console.log();
-if (host['a write'] === 'it leaked!' || inside.pid !== '1') process.exitCode = 1;
+console.log(`\n  Next: npx iso run / sh    npx iso run --help\n`);
+if (host['a file written'] !== 'not there' || inside.pid !== '1') process.exitCode = 1;

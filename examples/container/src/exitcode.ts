@@ -2,15 +2,19 @@ import { constants } from 'node:os';
 import type { Exit } from '@iso/process';
 import { KernelError } from '@iso/sys';
 
+/** The first real-time signal that programs may use; libc keeps two. */
+const SIGRTMIN = 34;
+
 /**
  * The exit code that docker would give.
  *
  * @param exit - how the first process ended
  * @returns its code, or 128 and the signal's number
  */
-export function exitCode(exit: Exit): number {
-  if (exit.code !== null) return exit.code;
-  return 128 + (constants.signals[exit.signal as NodeJS.Signals] ?? 0);
+export function exitCode({ code, signal }: Pick<Exit, 'code' | 'signal'>): number {
+  if (code !== null) return code;
+  const realtime = /^SIGRTMIN\+(-?\d+)$/.exec(String(signal))?.[1];
+  return 128 + (realtime ? SIGRTMIN + Number(realtime) : (constants.signals[signal as NodeJS.Signals] ?? 0));
 }
 
 /**

@@ -3,5 +3,6 @@
  *
  * @packageDocumentation
  */
-export { Container, type ContainerOptions, explainContainer, run } from './container.js';
-export { UsageError, type Volume } from './options.js';
+export type { ContainerOptions } from './assemble.js';
+export { Container, explainContainer, run } from './container.js';
+export { type Tmpfs, UsageError, type Volume } from './options.js';

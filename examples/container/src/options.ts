@@ -1,3 +1,5 @@
+import { cpus } from 'node:os';
+
 /** A directory or file of the host inside the container, docker's `-v`. */
 export interface Volume {
   /** Absolute path on the host. */
@@ -6,6 +8,28 @@ export interface Volume {
   target: string;
   /** Whether writes are refused, in submounts too. */
   readonly: boolean;
+  /** `slave`: what the host mounts below the source later appears inside; default `private`: it does not. */
+  propagation?: 'private' | 'slave';
+}
+
+/** A memory file system in the container, docker's `--tmpfs`. */
+export interface Tmpfs {
+  /** Absolute path in the container. */
+  target: string;
+  /** Bytes, default half of the memory. */
+  size?: number;
+  /** Mode of its root, default 0o1777. */
+  mode?: number;
+  /** Owner of its root, default 0. */
+  uid?: number;
+  gid?: number;
+  readonly?: boolean;
+  /** Default true, as docker's. */
+  nosuid?: boolean;
+  /** Default true, as docker's. */
+  nodev?: boolean;
+  /** Default true, as docker's. */
+  noexec?: boolean;
 }
 
 /** Docker's default search path in a container. */
@@ -19,35 +43,62 @@ export class UsageError extends Error {
 }
 
 /**
- * Parses docker's `-v SOURCE:TARGET[:ro|rw]`.
+ * Parses docker's `-v SOURCE:TARGET[:OPTIONS]`.
  *
- * @param text - as typed
+ * @param text - as typed; options are `ro`, `rw`, `rprivate`, `rslave`, with commas between
  * @returns the volume
  * @throws {@link UsageError} for relative paths and unknown options
  */
 export function parseVolume(text: string): Volume {
-  const [source, target, mode = 'rw', ...rest] = text.split(':');
-  if (!source?.startsWith('/') || !target?.startsWith('/') || rest.length || !['ro', 'rw'].includes(mode)) {
-    throw new UsageError(`not a volume: ${JSON.stringify(text)}, it is SOURCE:TARGET[:ro|rw] with absolute paths`);
+  const [source, target, options, ...rest] = text.split(':');
+  if (!source?.startsWith('/') || !target?.startsWith('/') || rest.length) {
+    throw new UsageError(`not a volume: ${JSON.stringify(text)}, it is SOURCE:TARGET[:OPTIONS] with absolute paths`);
   }
-  return { source, target, readonly: mode === 'ro' };
+  const volume: Volume = { source, target, readonly: false };
+  for (const option of options?.split(',') ?? []) {
+    if (option === 'ro' || option === 'rw') volume.readonly = option === 'ro';
+    else if (option === 'rprivate') volume.propagation = 'private';
+    else if (option === 'rslave') volume.propagation = 'slave';
+    else
+      throw new UsageError(`not an option of a volume: ${JSON.stringify(option)}, there are ro, rw, rprivate, rslave`);
+  }
+  return volume;
 }
 
 /**
- * Parses docker's `--tmpfs PATH[:size=BYTES]`.
+ * Parses docker's `--tmpfs PATH[:OPTIONS]`.
  *
- * @param text - as typed
- * @returns path, and size in bytes where given
- * @throws {@link UsageError}
+ * @param text - as typed; options are those of mount(8) for a tmpfs, with commas between
+ * @returns what to mount
+ * @throws {@link UsageError} for relative paths, unknown options, numbers that are none
  */
-export function parseTmpfs(text: string): { target: string; size?: number } {
+export function parseTmpfs(text: string): Tmpfs {
   const [target, options = ''] = text.split(/:(.*)/s);
-  if (!target?.startsWith('/')) throw new UsageError(`not a tmpfs: ${JSON.stringify(text)}, it is PATH[:size=BYTES]`);
-  if (options === '') return { target };
-  const size = /^size=(\w+)$/.exec(options)?.[1];
-  if (!size) throw new UsageError(`not an option of a tmpfs: ${JSON.stringify(options)}`);
-  return { target, size: parseBytes(size) };
+  if (!target?.startsWith('/')) throw new UsageError(`not a tmpfs: ${JSON.stringify(text)}, it is PATH[:OPTIONS]`);
+  const tmpfs: Tmpfs = { target, nosuid: true, nodev: true, noexec: true };
+  for (const option of options.split(',').filter((word) => word !== '')) {
+    const [key = '', value] = option.split(/=(.*)/s);
+    const flag = flags[key];
+    if (flag && value === undefined) Object.assign(tmpfs, flag);
+    else if (key === 'size' && value) tmpfs.size = parseBytes(value);
+    else if (key === 'mode' && /^[0-7]{1,4}$/.test(value ?? '')) tmpfs.mode = Number.parseInt(value as string, 8);
+    else if ((key === 'uid' || key === 'gid') && /^\d{1,10}$/.test(value ?? '') && Number(value) < 2 ** 32 - 1)
+      tmpfs[key] = Number(value);
+    else throw new UsageError(`not an option of a tmpfs: ${JSON.stringify(option)}`);
+  }
+  return tmpfs;
 }
+
+const flags: Record<string, Partial<Tmpfs>> = {
+  ro: { readonly: true },
+  rw: { readonly: false },
+  nosuid: { nosuid: true },
+  suid: { nosuid: false },
+  nodev: { nodev: true },
+  dev: { nodev: false },
+  noexec: { noexec: true },
+  exec: { noexec: false },
+};
 
 /**
  * Parses a number of bytes with docker's suffixes.
@@ -65,17 +116,31 @@ export function parseBytes(text: string): number {
 }
 
 /**
- * Parses a positive decimal number.
+ * Parses `--cpus`.
  *
- * @param what - the option, for the message
  * @param text - as typed
- * @returns the number
- * @throws {@link UsageError}
+ * @returns processors' worth of time
+ * @throws {@link UsageError} below 0.01, and above what the machine has
  */
-export function parseNumber(what: string, text: string): number {
+export function parseCpus(text: string): number {
   const number = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(number > 0)) throw new UsageError(`${what} must be a number above 0, not ${JSON.stringify(text)}`);
+  const most = cpus().length;
+  if (!(number >= 0.01 && number <= most))
+    throw new UsageError(`--cpus must be a number from 0.01 to ${most}, not ${JSON.stringify(text)}`);
   return number;
+}
+
+/**
+ * Parses `--pids-limit`.
+ *
+ * @param text - as typed
+ * @returns most processes
+ * @throws {@link UsageError} for what is no whole number above 0
+ */
+export function parsePids(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text))
+    throw new UsageError(`--pids-limit must be a whole number above 0, not ${JSON.stringify(text)}`);
+  return Number(text);
 }
 
 /**
