@@ -1,6 +1,7 @@
 // `npm run bench`: ours beside theirs, in turn, in one run; medians and ratios. See README for the options.
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { prepareMachine } from '../test/machine.js';
 import { rows } from './rows.js';
 
 const { values, positionals } = parseArgs({
@@ -17,6 +18,8 @@ if (!existsSync('/proc/self/ns')) {
   console.error('the benchmark needs Linux');
   process.exit(2);
 }
+
+prepareMachine({ crun: 'crun', gcc: 'gcc', unshare: 'util-linux' });
 
 const results = [];
 for (const row of rows) {

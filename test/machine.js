@@ -19,20 +19,24 @@ const judges = {
 /** Whether a program is there. */
 export const has = (program) => spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
 
-/** Installs what is missing where that is possible, else names it: the tests that need it are skipped then. */
-export function prepareMachine() {
-  const missing = [...new Set(Object.keys(judges).filter((program) => !has(program)))].map(
-    (program) => judges[program],
-  );
+/**
+ * Installs what is missing where that is possible, else names it: what needs it is skipped then. Says so on standard error.
+ *
+ * @param {Record<string, string>} programs each with its Debian package
+ */
+export function prepareMachine(programs = judges) {
+  const missing = Object.keys(programs)
+    .filter((program) => !has(program))
+    .map((program) => programs[program]);
   if (missing.length === 0) return;
   const names = [...new Set(missing)].join(' ');
   if (process.getuid() !== 0 || !has('apt-get')) {
-    console.log(`not installed, the tests that need them are skipped: ${names}`);
+    console.error(`not installed, what needs them is skipped: ${names}`);
     return;
   }
-  console.log(`installing ${names}`);
+  console.error(`installing ${names}`);
   spawnSync('sh', ['-c', `apt-get update -qq && apt-get install -y -qq --no-install-recommends ${names} >/dev/null`], {
-    stdio: 'inherit',
+    stdio: ['ignore', 2, 2],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   });
 }
