@@ -43,7 +43,7 @@ export function row(syscall, args = [], options = {}) {
 export function walk(steps, outputs = [], { flags = SIGCHLD } = {}) {
   const all = [...steps, row('exit', [0])];
   const program = { steps: all, outputs, readers: new Map() };
-  const { arena, frame, steps: first } = writeTable(program, (step) => numbers[step.syscall]);
+  const { arena, frame, steps: first } = writeTable(program, (name) => numbers[name]);
   if (frame !== BASE) throw new Error('no memory at the address that the harness maps');
   arena.set(frame, numbers.clone);
   for (const [i, value] of [flags, 0, 0, 0, 0].entries()) arena.set(frame + FRAME.args + 8 * i, value);

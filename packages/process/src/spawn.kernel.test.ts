@@ -187,9 +187,13 @@ describe('spawn', () => {
   });
 
   it('works in a worker thread', async () => {
+    const sources = JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href);
+    // What tsx must compile is compiled before: in the worker its compiler would stay a zombie.
+    const compile = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', `import ${sources}`];
+    expect(spawnSync(process.execPath, compile).status).toBe(0);
     const script = `import('tsx/esm/api').then(async ({ register }) => {
       register();
-      const { run } = await import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href)});
+      const { run } = await import(${sources});
       const { stdout } = await run('echo', ['from a worker']);
       require('node:worker_threads').parentPort.postMessage(stdout);
     });`;

@@ -74,7 +74,7 @@ export class Poller {
     this.#socket = new Socket({ fd: this.#near, readable: true, writable: false });
     try {
       using epoll = Fd.own(syscall('epoll_create1', O.CLOEXEC));
-      this.#table = writeTable(loop(epoll, far), (step) => syscallNumber(step.syscall));
+      this.#table = writeTable(loop(epoll, far));
       this.#thread = this.#table.arena.allocate(8);
       this.#start();
       this.#epoll = epoll.release();

@@ -14,8 +14,6 @@ export interface Draft {
   readonly ending: Ending;
   readonly steps: ReadonlyMap<Phase, Step[]>;
   readonly outputs: Output[];
-  /** Descriptors that stay open until exec, whatever is closed. */
-  readonly kept: Fd[];
   /** `CLONE.NEW*` */
   flags: number;
   cgroup: Fd | undefined;
@@ -52,7 +50,7 @@ export interface Compiled {
 }
 
 /** Lays a program out: phases in their order, clones, closings, and what comes after the end. Its steps are copies. */
-export function compile(draft: Draft, keep: readonly Fd[] = []): Compiled {
+export function compile(draft: Draft): Compiled {
   const { flags: own, exposed, supervisor, cgroup } = draft;
   const of = (phase: Phase) => draft.steps.get(phase) as Step[];
   const credentials = phases.some((phase) => of(phase).some(changesCredentials));
@@ -71,7 +69,7 @@ export function compile(draft: Draft, keep: readonly Fd[] = []): Compiled {
   if (exposed) lists.set('birth', [...of('birth'), row('birth', 'prctl', [PR.SET_DUMPABLE, 0, 0, 0, 0])]);
   lists.set('join', joinOrder(of('join')));
   if (time) lists.set('user', [row('user', 'unshare', [time], { text: 'unshare(CLONE_NEWTIME)' }), ...of('user')]);
-  lists.set('fds', [...of('fds'), ...closing(draft, keep)]);
+  lists.set('fds', [...of('fds'), ...closing(draft)]);
   const nestRow = row('nest', 'clone3', [], { text: `clone3(${flagText(flags | CLONE.PARENT)})` });
   if (nested) lists.set('nest', [nestRow]);
   else if (draft.joins && flags)
@@ -160,14 +158,20 @@ function supervise(
   return { step, pid };
 }
 
-function closing({ closeFrom: from, kept }: Draft, keep: readonly Fd[]): Step[] {
+/** Everything from a number on, but the image of a supervisor. */
+function closing({ closeFrom: from, supervisor }: Draft): Step[] {
   if (from === undefined) return [];
-  const numbers = [...kept, ...keep].map((fd) => fd.number).filter((number) => number >= from);
-  const bounds = [from - 1, ...numbers.sort((a, b) => a - b), LAST_FD + 1];
-  return bounds.slice(1).flatMap((bound, i) => {
-    const [first, last] = [(bounds[i] as number) + 1, bound - 1];
-    return first <= last ? [row('fds', 'close_range', [first, last, 0])] : [];
-  });
+  const kept = supervisor?.image.number ?? -1;
+  const ranges =
+    kept < from
+      ? [[from, LAST_FD]]
+      : [
+          [from, kept - 1],
+          [kept + 1, LAST_FD],
+        ];
+  return ranges.flatMap(([first = 0, last = 0]) =>
+    first <= last ? [row('fds', 'close_range', [first, last, 0])] : [],
+  );
 }
 
 /** An argument that a later step, or another program, has yet to make would be 0 when the child reads it. */

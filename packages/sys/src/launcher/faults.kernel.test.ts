@@ -1,5 +1,14 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -158,7 +167,7 @@ describe.each(['pidfd_open', 'close_range', 'openat2'] as const)('without %s', (
     const twice = root ? 7 : { kind: 'KernelError', code: 'EPERM', syscall: 'setns' };
     expect(told).toEqual({
       launch: 7,
-      launchAsync: 7,
+      launchAsync: call === 'pidfd_open' ? lacking : 7,
       errand: 'done',
       broken: { kind: 'KernelError', code: 'ENOENT', syscall: 'chdir' },
       again: 7,
@@ -168,6 +177,37 @@ describe.each(['pidfd_open', 'close_range', 'openat2'] as const)('without %s', (
     });
   });
 });
+
+const memory = '/sys/fs/cgroup/memory';
+const accounted = root && existsSync(`${memory}/memory.limit_in_bytes`);
+
+// The kernel ends whoever shares the memory of what it ends for want of memory, but for those who wait in a vfork.
+it.skipIf(!accounted)(
+  'a cgroup without memory ends no one but the child [needs root and the v1 memory controller]',
+  () => {
+    const path = `${memory}/iso-test-${process.pid}-none`;
+    mkdirSync(path);
+    try {
+      writeFileSync(`${path}/memory.limit_in_bytes`, '65536');
+      const script = `${tries}
+      const poor = () => program((it) => {
+        const tasks = Fd.open('${path}/tasks', { flags: 1 });
+        it.defer(() => tasks.close());
+        it.step('birth', 'write', [tasks, '0', 1]);
+        it.unshare(CLONE.NEWNS);
+        for (let i = 0; i < 60; i++) it.step('mount', 'open_tree', [-100, '/', 0x8000 | 1]);
+      });
+      await attempt('launch', () => launch(poor()));
+      await attempt('launchAsync', () => launchAsync(poor()));
+      console.log(JSON.stringify(told));`;
+      const told = JSON.parse(execFileSync(process.execPath, [...node, script], { encoding: 'utf8' }));
+      const refused = { kind: 'KernelError', code: 'ENOMEM', syscall: 'open_tree' };
+      expect(told).toEqual({ launch: refused, launchAsync: refused });
+    } finally {
+      rmdirSync(path);
+    }
+  },
+);
 
 describe('a clone that is refused', () => {
   it.each([

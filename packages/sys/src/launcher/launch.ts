@@ -1,7 +1,6 @@
 import { Fd } from '../fd.js';
-import { CLONE, F, O, POLL } from '../raw/flags.js';
-import { attempt, syscall } from '../syscall.js';
-import { watchFd } from '../watcher.js';
+import { CLONE, POLL } from '../raw/flags.js';
+import { syscall } from '../syscall.js';
 import { LaunchProgram } from './program.js';
 import { failed, Run } from './run.js';
 
@@ -42,36 +41,13 @@ export function launch(program: LaunchProgram): Launched {
  */
 export async function launchAsync(program: LaunchProgram, options: { signal?: AbortSignal } = {}): Promise<Launched> {
   const { signal } = options;
-  let ends: { reader: Fd; writer: Fd };
+  if (signal?.aborted) throw failed(program, signal.reason);
+  const run = new Run(program, 'process');
   try {
-    signal?.throwIfAborted();
-    ends = pipe(program.closesFrom ?? 0);
-  } catch (error) {
-    throw failed(program, error);
-  }
-  const { reader, writer } = ends;
-  let run: Run | undefined;
-  try {
-    // The write end lives in the child until exec or death: its end of file says that the table has been read.
-    run = new Run(program, 'process', [writer]);
-    run.clone(0);
-    writer.close();
-    try {
-      await watchFd(reader, signal ? { signal } : {});
-    } catch (reason) {
-      // The first of two children can clone the second until it is gone.
-      for (const gone of [run.pidfd, reader]) {
-        run.kill();
-        await watchFd(gone).catch(() => {});
-      }
-      run.abandon();
-      throw failed(program, reason);
-    }
+    await run.bounce(signal);
     return run.settle();
   } finally {
-    reader.close();
-    writer.close();
-    run?.end();
+    run.end();
   }
 }
 
@@ -90,25 +66,6 @@ export function errand(program: LaunchProgram): void {
     run.settle();
   } finally {
     run.end();
-  }
-}
-
-/** A pipe whose write end sits high up, where no descriptor of the child's own layout (below `layout`) overwrites it. */
-function pipe(layout: number): { reader: Fd; writer: Fd } {
-  const ends = Buffer.alloc(8);
-  syscall('pipe2', ends, O.CLOEXEC);
-  const reader = Fd.own(ends.readInt32LE(0));
-  const low = Fd.own(ends.readInt32LE(4));
-  const high = attempt('fcntl', low, F.DUPFD_CLOEXEC, Math.max(layout, 512));
-  // A small limit on descriptors leaves no room there.
-  if (high < 0 && low.number >= layout) return { reader, writer: low };
-  try {
-    return { reader, writer: Fd.own(high >= 0 ? high : syscall('fcntl', low, F.DUPFD_CLOEXEC, layout)) };
-  } catch (error) {
-    reader.close();
-    throw error;
-  } finally {
-    low.close();
   }
 }
 

@@ -54,7 +54,6 @@ export class LaunchProgram {
       ending,
       steps: new Map<Phase, Step[]>(phases.map((phase) => [phase, []])),
       outputs: [],
-      kept: [],
       flags: 0,
       cgroup: undefined,
       joins: false,
@@ -233,7 +232,6 @@ export class LaunchProgram {
       throw invalid('one supervisor of a process, not of an errand');
     const pid = this.output(8);
     this.#draft.supervisor = { image, pidAt, pid };
-    this.#draft.kept.push(image);
     this.step('supervise', 'setpgid', [0, 0]);
     this.step('supervise', 'ioctl', [0, TIOCSPGRP, pid], {
       ignore: ['ENOTTY', 'EINVAL', 'EBADF', 'EPERM', 'EIO'],
@@ -265,17 +263,9 @@ export class LaunchProgram {
     return explain(this.compile());
   }
 
-  /**
-   * @internal
-   * @param keep - descriptors of the launch itself, open until exec
-   */
-  compile(keep: readonly Fd[] = []): Compiled {
-    return compile(this.#draft, keep);
-  }
-
-  /** @internal The first number that the child closes. */
-  get closesFrom(): number | undefined {
-    return this.#draft.closeFrom;
+  /** @internal */
+  compile(): Compiled {
+    return compile(this.#draft);
   }
 
   /**

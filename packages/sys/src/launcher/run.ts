@@ -1,4 +1,4 @@
-import { errnoNumber, KernelError } from '../error.js';
+import { errnoNumber, type KernelError } from '../error.js';
 import { Fd } from '../fd.js';
 import { invalid, kernel } from '../kernel.js';
 import { CLONE } from '../raw/flags.js';
@@ -6,6 +6,8 @@ import { layouts } from '../raw/layouts.js';
 import { syscallNumber } from '../raw/numbers.js';
 import { attempt, syscall } from '../syscall.js';
 import { reap } from '../wait.js';
+import { watchFd } from '../watcher.js';
+import { Children, tryReap } from './children.js';
 import type { Compiled } from './compile.js';
 import { keepDumpable } from './dumpable.js';
 import { stepText } from './explain.js';
@@ -14,7 +16,7 @@ import type { Launched } from './launch.js';
 import type { Ending, LaunchProgram } from './program.js';
 import { openedBy } from './rules.js';
 import { isExec, type Step } from './step.js';
-import { FRAME, STEP, type Table, writeCloneArgs, writeTable } from './table.js';
+import { FRAME, STEP, type Table, writeCloneArgs, writeTable, writeTrampoline } from './table.js';
 
 const SIGCHLD = 17;
 const SIGKILL = 9;
@@ -24,29 +26,27 @@ export class Run {
   readonly #program: LaunchProgram;
   readonly #compiled: Compiled;
   readonly #table: Table;
-  readonly #pidfdCell: number;
-  /** Where the kernel writes the pid of a nested clone, before that runs. */
-  readonly #nestedCell: number;
-  #pid = 0;
-  #pidfd: Fd | undefined;
+  readonly #children: Children;
+  /** Address of the trampoline's row. */
+  #trampoline = 0;
   #restoreDumpable: (() => void) | undefined;
+  /** A kernel that only plays has started the program itself, and is not to be waited for. */
+  #played = false;
 
   /** Lays the program out; where that fails, the program is finished. */
-  constructor(program: LaunchProgram, ending: Ending, keep: readonly Fd[] = []) {
+  constructor(program: LaunchProgram, ending: Ending) {
     this.#program = program;
     try {
       if (program.ending !== ending) throw invalid(`the program ends as ${program.ending}, not as ${ending}`);
-      this.#compiled = program.compile(keep);
+      this.#compiled = program.compile();
       if (ending === 'process' && !this.#compiled.steps.some(isExec)) throw invalid('a process needs an execve');
-      this.#table = writeTable(this.#compiled, (step) => syscallNumber(step.syscall));
+      this.#table = writeTable(this.#compiled);
     } catch (error) {
       throw failed(program, error);
     }
-    const { arena } = this.#table;
-    this.#pidfdCell = arena.allocate(8);
-    this.#nestedCell = arena.allocate(8);
+    this.#children = new Children(this.#table.arena);
     const { nest, nestFlags, fork } = this.#compiled;
-    if (nest) this.#setClone(this.#at(nest) + STEP.args, nestFlags, 0, { parentTid: this.#nestedCell });
+    if (nest) this.#setClone(this.#at(nest) + STEP.args, nestFlags, 0, { parentTid: this.#children.nestedCell });
     if (fork) {
       const flags = CLONE.VM + CLONE.VFORK + CLONE.PARENT_SETTID + CLONE.CLEAR_SIGHAND;
       this.#setClone(this.#at(fork.step) + STEP.args, flags, SIGCHLD, { parentTid: fork.pid.address });
@@ -55,52 +55,66 @@ export class Run {
 
   /** The first child's pid. */
   get pid(): number {
-    return this.#pid;
-  }
-
-  /** The first child's pidfd, while this owns it. */
-  get pidfd(): Fd {
-    return this.#pidfd as Fd;
+    return this.#children.first.pid;
   }
 
   /** Clones; the child walks the table. Where that fails, the program is finished. */
   clone(extra: number): void {
-    const { flags, cgroup, flipsDumpable } = this.#compiled;
-    const signal = this.#program.ending === 'errand' ? 0 : SIGCHLD;
-    // Sums, not ors: two of the flags are above 32 bits.
-    const all = flags + extra + (cgroup ? CLONE.INTO_CGROUP : 0);
-    const { arena, frame } = this.#table;
+    this.#attempt(() => {
+      const { flags, cgroup } = this.#compiled;
+      const signal = this.#program.ending === 'errand' ? 0 : SIGCHLD;
+      // Sums, not ors: two of the flags are above 32 bits.
+      const all = flags + extra + (cgroup ? CLONE.INTO_CGROUP : 0);
+      this.#children.born(this.#launch(all, signal, cgroup));
+    }, this.#compiled.nest !== undefined);
+  }
+
+  /**
+   * Clones by a trampoline: a child that makes the real clone in this thread's place, and waits in it until the program runs.
+   * Waiting that way also keeps the kernel from ending this process, which shares the child's memory, when the child's
+   * cgroup runs out of its own.
+   *
+   * @returns settles when the table has been read; the first child is known then
+   * @throws the signal's reason, once no child is left
+   */
+  async bounce(signal: AbortSignal | undefined): Promise<void> {
+    this.#attempt(() => {
+      const { flags, cgroup } = this.#compiled;
+      this.#trampoline = writeTrampoline(this.#table);
+      this.#setClone(this.#trampoline + STEP.args, bounced(flags) + (cgroup ? CLONE.INTO_CGROUP : 0), 0, {
+        parentTid: this.#children.clonedCell,
+        cgroup: cgroup?.number,
+      });
+      const pid = this.#launch(CLONE.VM + CLONE.PIDFD + CLONE.CLEAR_SIGHAND, SIGCHLD);
+      if (this.#played) this.#children.born(pid);
+      else this.#children.bounced();
+    }, true);
+    const { trampoline } = this.#children;
     try {
-      // The second of two children has no pidfd here yet: better no child than one that cannot be handed out.
-      if (this.#compiled.nest && this.#program.ending === 'process')
-        Fd.own(syscall('pidfd_open', process.pid, 0)).close();
-      if (flipsDumpable) this.#restoreDumpable = keepDumpable();
-      arena.set(frame, syscallNumber('clone3'));
-      this.#setClone(frame + FRAME.args, all, signal, { pidfd: this.#pidfdCell, cgroup: cgroup?.number });
-      let result = this.#launch(all);
-      if (result === -errnoNumber('ENOSYS') || result === -errnoNumber('EINVAL'))
-        result = this.#oldClone(all, signal, result);
-      if (result < 0) throw cloneError(result, this.#compiled);
-      this.#pid = result;
-      this.#pidfd = Fd.own(arena.int(this.#pidfdCell));
-    } catch (error) {
-      throw failed(this.#program, error);
+      if (trampoline) await watchFd(trampoline, signal ? { signal } : {});
+    } catch (reason) {
+      for (const child of this.#children.ending()) if (child instanceof Fd) await watchFd(child);
+      throw failed(this.#program, reason);
     }
   }
 
   /** Reads what the child left: the process, or the error. Whatever is thrown, no child is left then. */
   settle(): Launched {
     try {
+      const childless = this.#children.adoptFirst();
       this.#read();
       const errno = this.#table.arena.get(this.#table.frame + FRAME.errno);
-      const step = errno ? this.#stepAt(this.#table.arena.get(this.#table.frame + FRAME.failed)) : this.#wordsOf();
+      const at = errno ? this.#table.arena.get(this.#table.frame + FRAME.failed) : 0;
+      if (at && at === this.#trampoline) throw cloneError(-errno, this.#compiled);
+      if (childless) throw this.#died(childless.signal);
+      const step = at ? this.#stepAt(at) : this.#wordsOf();
       if (step) {
         this.#closeResults(step);
         throw stepError(-(step.slot.value ?? 0) || errno, step, this.#compiled);
       }
       const launched = this.#program.ending === 'errand' ? this.#errandDone() : this.#processStarted();
       this.#program.finish('started', launched.pid, launched.pidfd);
-      if (this.#program.ending === 'process') this.#pidfd = undefined;
+      if (this.#program.ending === 'process') this.#children.release();
       return launched;
     } catch (error) {
       this.abandon();
@@ -108,67 +122,48 @@ export class Run {
     }
   }
 
-  /** Kills what there is of the two children, without waiting: the first can clone the second until it is gone. */
-  kill(): void {
-    if (this.#pidfd && !this.#pidfd.closed) attempt('pidfd_send_signal', this.#pidfd, SIGKILL, null, 0);
-    // Its number is nobody else's before it is reaped here.
-    if (this.#nested) attempt('kill', this.#nested, SIGKILL);
-  }
-
   /** Kills and reaps whatever children there are, waiting for their end. */
   abandon(): void {
-    this.kill();
-    if (this.#pidfd && !this.#pidfd.closed) {
-      tryReap(this.#pidfd);
-      this.#pidfd.close();
-    }
-    this.kill();
-    if (this.#nested) tryReap(this.#nested);
+    for (const child of this.#children.ending()) tryReap(child);
   }
 
   /** Gives back what the launch held. */
   end(): void {
     this.#restoreDumpable?.();
-    this.#pidfd?.close();
+    this.#children.close();
     this.#table.arena.release();
   }
 
   #errandDone(): Launched {
-    const { pid, pidfd } = this;
-    const status = reap(pidfd, { block: true });
+    const { first } = this.#children;
+    const status = reap(first.pidfd, { block: true });
     // The first of two comes to its end whatever becomes of the second.
-    const second = this.#nested ? reap(this.#nested, { block: true }) : undefined;
-    this.#table.arena.set(this.#nestedCell, 0);
+    const second = this.#children.reapSecond();
     if (!this.#reached(this.#compiled.exit) || (second && second.code !== 0)) {
       this.#closeResults();
       throw this.#died((second ?? status)?.signal ?? null);
     }
-    return { pid, pidfd };
+    return first;
   }
 
   #processStarted(): Launched {
     const { nest, steps } = this.#compiled;
     if (nest) {
-      const status = reap(this.pidfd, { block: true });
-      this.pidfd.close();
-      if (!this.#nested) throw this.#died(status?.signal ?? null);
-      this.#pid = this.#nested;
-      this.#pidfd = Fd.own(syscall('pidfd_open', this.#nested, 0));
-      this.#table.arena.set(this.#nestedCell, 0);
+      const status = reap(this.#children.first.pidfd, { block: true });
+      if (!this.#children.adoptSecond()) throw this.#died(status?.signal ?? null);
     }
-    if (!steps.some((step) => isExec(step) && this.#reached(step)))
-      throw this.#died(reap(this.pidfd, { block: true })?.signal ?? null);
-    return { pid: this.#pid, pidfd: this.pidfd };
+    const { first } = this.#children;
+    if (!steps.some((step) => isExec(step) && this.#reached(step))) {
+      // Somebody may have killed the first of two alone.
+      attempt('pidfd_send_signal', first.pidfd, SIGKILL, null, 0);
+      throw this.#died(reap(first.pidfd, { block: true })?.signal ?? null);
+    }
+    return first;
   }
 
   #died(signal: number | null): KernelError {
     const last = this.#compiled.steps.findLast((step) => step.phase !== 'end' && this.#reached(step));
     return deathError(signal, last, this.#compiled);
-  }
-
-  /** The pid of the second of two children, from before it runs until it is reaped or handed out. */
-  get #nested(): number {
-    return this.#compiled.nest ? this.#table.arena.int(this.#nestedCell) : 0;
   }
 
   /** The step whose file system context has words on its failure. */
@@ -188,7 +183,30 @@ export class Run {
     }
   }
 
-  #launch(flags: number): number {
+  #attempt(action: () => void, clonesTwice: boolean): void {
+    try {
+      // What children clone has no pidfd here yet: better no child than one that cannot be handed out.
+      if (clonesTwice && this.#program.ending === 'process') Fd.own(syscall('pidfd_open', process.pid, 0)).close();
+      if (this.#compiled.flipsDumpable) this.#restoreDumpable = keepDumpable();
+      action();
+    } catch (error) {
+      throw failed(this.#program, error);
+    }
+  }
+
+  /** Clones by clone3, or where that is lacking by clone; returns the pid. */
+  #launch(flags: number, signal: number, cgroup?: Fd): number {
+    const { arena, frame } = this.#table;
+    arena.set(frame, syscallNumber('clone3'));
+    this.#setClone(frame + FRAME.args, flags, signal, { pidfd: this.#children.pidfdCell, cgroup: cgroup?.number });
+    let result = this.#play(flags);
+    if (result === -errnoNumber('ENOSYS') || result === -errnoNumber('EINVAL'))
+      result = this.#oldClone(flags, signal, result);
+    if (result < 0) throw cloneError(result, this.#compiled);
+    return result;
+  }
+
+  #play(flags: number): number {
     const { arena, frame, steps: first } = this.#table;
     const { steps } = this.#compiled;
     return kernel().launch({
@@ -212,20 +230,27 @@ export class Run {
         arena.set(first + index * STEP.size + STEP.reached, 1);
         arena.set(first + index * STEP.size + STEP.result, result);
       },
-      pidfd: (number) => arena.set(this.#pidfdCell, number),
+      pidfd: (number) => {
+        arena.set(this.#children.pidfdCell, number);
+        this.#played = true;
+      },
     });
   }
 
   /** clone(2), for kernels and filters without clone3: handlers are reset by steps, a cgroup cannot be asked for. */
   #oldClone(flags: number, signal: number, refusal: number): number {
     const { cgroup, nest, fork } = this.#compiled;
-    if (cgroup || nest || fork || flags % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
-    const plain = flags % CLONE.CLEAR_SIGHAND;
+    const real = this.#trampoline ? bounced(this.#compiled.flags) : flags;
+    if (cgroup || nest || fork || real % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
     const { arena, frame } = this.#table;
-    arena.set(frame, syscallNumber('clone'));
-    for (const [i, value] of [plain | signal, 0, this.#pidfdCell, 0, 0].entries())
-      arena.set(frame + FRAME.args + 8 * i, value);
-    return this.#launch(plain);
+    const setClone = (address: number, all: number, parentTid: number) => {
+      arena.set(address, syscallNumber('clone'));
+      const args = [(all % CLONE.CLEAR_SIGHAND) | signal, 0, parentTid, 0, 0];
+      for (const [i, value] of args.entries()) arena.set(address + STEP.args + 8 * i, value);
+    };
+    setClone(frame, flags, this.#children.pidfdCell);
+    if (this.#trampoline) setClone(this.#trampoline, real, this.#children.clonedCell);
+    return this.#play(flags % CLONE.CLEAR_SIGHAND);
   }
 
   #setClone(address: number, flags: number, signal: number, more: Parameters<typeof writeCloneArgs>[3]): void {
@@ -264,10 +289,7 @@ export function failed(program: LaunchProgram, error: unknown): unknown {
   return error;
 }
 
-function tryReap(child: Fd | number): void {
-  try {
-    reap(child, { block: true });
-  } catch (error) {
-    if (!KernelError.is(error, 'ECHILD')) throw error;
-  }
+/** What a trampoline's clone asks for where this process's own would ask for `flags`: this process is the parent all the same. */
+function bounced(flags: number): number {
+  return flags + CLONE.VFORK + CLONE.PARENT + CLONE.PARENT_SETTID - CLONE.PIDFD;
 }

@@ -2,6 +2,7 @@ import { errnoNumber } from '../error.js';
 import { Fd } from '../fd.js';
 import { invalid } from '../kernel.js';
 import { layouts } from '../raw/layouts.js';
+import { type SyscallName, syscallNumber } from '../raw/numbers.js';
 import { Arena } from './arena.js';
 import type { Compiled } from './compile.js';
 import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
@@ -32,8 +33,16 @@ export interface Table {
   readonly steps: number;
 }
 
-/** Writes a compiled program into memory. */
-export function writeTable(program: Compiled, numberOf: (step: Step) => number): Table {
+/** Rows of {@link writeTrampoline}. */
+const TRAMPOLINE = 2;
+
+/**
+ * Writes a compiled program into memory.
+ *
+ * @param program - the program
+ * @param numberOf - system call numbers, of another architecture where its code is tested here
+ */
+export function writeTable(program: Compiled, numberOf: (name: SyscallName) => number = syscallNumber): Table {
   const arena = Arena.take(sizeOf(program));
   try {
     return fill(arena, program, numberOf);
@@ -43,7 +52,7 @@ export function writeTable(program: Compiled, numberOf: (step: Step) => number):
   }
 }
 
-function fill(arena: Arena, program: Compiled, numberOf: (step: Step) => number): Table {
+function fill(arena: Arena, program: Compiled, numberOf: (name: SyscallName) => number): Table {
   const { steps } = program;
   const frame = arena.allocate(FRAME.size);
   const first = arena.allocate(steps.length * STEP.size);
@@ -57,7 +66,7 @@ function fill(arena: Arena, program: Compiled, numberOf: (step: Step) => number)
   for (const output of program.outputs) output.address = arena.allocate(output.size);
   const jump = (from: number, to: Step | undefined) => (to ? (addresses.get(to) as number) - from : STEP.size);
   for (const [step, at] of addresses) {
-    arena.set(at + STEP.nr, numberOf(step));
+    arena.set(at + STEP.nr, numberOf(step.syscall));
     let indirect = 0;
     for (const [i, arg] of step.args.entries()) {
       if (arg instanceof Slot) indirect |= 1 << i;
@@ -81,6 +90,23 @@ function fill(arena: Arena, program: Compiled, numberOf: (step: Step) => number)
     }
   }
   return { arena, frame, steps: first };
+}
+
+/**
+ * Puts a clone before the program: who is started first only makes that clone, whose child goes on with the program, waits
+ * until the child has read the table, and exits.
+ *
+ * @returns address of the clone's row; its arguments are yet to be set
+ */
+export function writeTrampoline({ arena, frame, steps }: Table): number {
+  const clone = arena.allocate(STEP.size);
+  const exit = arena.allocate(STEP.size);
+  arena.set(clone + STEP.nr, syscallNumber('clone3'));
+  arena.set(clone + STEP.onZero, steps - clone);
+  arena.set(clone + STEP.onValue, exit - clone);
+  arena.set(exit + STEP.nr, syscallNumber('exit'));
+  arena.set(frame + FRAME.steps, clone);
+  return clone;
 }
 
 /** Writes a struct clone_args and returns its address. */
@@ -120,7 +146,7 @@ function errnoList(names: readonly string[]): bigint {
 /** An upper bound: three bytes a UTF-16 unit, everything rounded up to words. */
 function sizeOf({ steps, outputs }: Compiled): number {
   const text = (value: string) => value.length * 3 + 16;
-  let size = FRAME.size + steps.length * STEP.size + 4 * layouts.clone_args.size + 64;
+  let size = FRAME.size + (steps.length + TRAMPOLINE) * STEP.size + 4 * layouts.clone_args.size + 64;
   for (const output of outputs) size += output.size + 8;
   for (const step of steps) {
     for (const arg of step.args) {
