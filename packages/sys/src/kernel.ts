@@ -50,9 +50,19 @@ const strings = new TextEncoder();
  * surrogate pair (it would read another one)
  */
 export function cString(value: string): Uint8Array {
+  checkString(value);
+  return strings.encode(`${value}\0`);
+}
+
+/**
+ * Refuses what is no C string.
+ *
+ * @param value - text
+ * @throws `TypeError` as {@link cString}
+ */
+export function checkString(value: string): void {
   if (value.includes('\0')) throw invalid(`a string for the kernel holds a NUL byte: ${JSON.stringify(value)}`);
   if (/\p{Surrogate}/u.test(value)) throw invalid(`a string for the kernel is no Unicode: ${JSON.stringify(value)}`);
-  return strings.encode(`${value}\0`);
 }
 
 /**

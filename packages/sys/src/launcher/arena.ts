@@ -43,7 +43,7 @@ export class Arena {
     const offset = this.#used;
     const end = offset + ((size + 7) & ~7);
     if (end > this.size) throw new RangeError('the launch table is larger than was computed');
-    this.#bytes.fill(0, offset, end);
+    this.#words.fill(0, offset >> 2, end >> 2);
     this.#used = end;
     return this.address + offset;
   }
@@ -74,6 +74,11 @@ export class Arena {
       this.#words[at] = value | 0;
       this.#words[at + 1] = value >= -2147483648 && value <= 2147483647 ? value >> 31 : Math.floor(value / 4294967296);
     }
+  }
+
+  /** Writes one byte. */
+  setByte(address: number, value: number): void {
+    this.#bytes[address - this.address] = value;
   }
 
   /** Reads one 64-bit word; exact up to 2^53. */

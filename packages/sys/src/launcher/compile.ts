@@ -7,12 +7,12 @@ import { joinOrder } from './join.js';
 import { type Phase, phases } from './phase.js';
 import type { Ending } from './program.js';
 import { changesCredentials } from './rules.js';
-import { Output, row, Slot, type Step, StringArray } from './step.js';
+import { Label, Output, row, Slot, type Step, StringArray } from './step.js';
 
 /** What a program has been told so far. */
 export interface Draft {
   readonly ending: Ending;
-  readonly steps: ReadonlyMap<Phase, Step[]>;
+  readonly steps: ReadonlyMap<Phase, (Step | Label)[]>;
   readonly outputs: Output[];
   /** `CLONE.NEW*` */
   flags: number;
@@ -49,11 +49,13 @@ export interface Compiled {
   readonly flipsDumpable: boolean;
 }
 
-/** Lays a program out: phases in their order, clones, closings, and what comes after the end. Its steps are copies. */
+/** Lays a program out: phases in their order, clones, closings, and what comes after the end. */
 export function compile(draft: Draft): Compiled {
   const { flags: own, exposed, supervisor, cgroup } = draft;
-  const of = (phase: Phase) => draft.steps.get(phase) as Step[];
-  const credentials = phases.some((phase) => of(phase).some(changesCredentials));
+  const of = (phase: Phase) => draft.steps.get(phase) as (Step | Label)[];
+  const credentials = phases.some((phase) =>
+    of(phase).some((row) => !(row instanceof Label) && changesCredentials(row)),
+  );
   // Being dumpable is the process's: it can be switched off and on again by one thread, not by several at once. A launch
   // that needs it from a worker thread gets a copy of the memory instead.
   const flips = exposed || credentials;
@@ -67,27 +69,30 @@ export function compile(draft: Draft): Compiled {
   const lists = new Map(draft.steps);
   // After what it writes about itself in /proc, which is root's while it is undumpable.
   if (exposed) lists.set('birth', [...of('birth'), row('birth', 'prctl', [PR.SET_DUMPABLE, 0, 0, 0, 0])]);
-  lists.set('join', joinOrder(of('join')));
+  lists.set('join', joinOrder(of('join') as Step[]));
   if (time) lists.set('user', [row('user', 'unshare', [time], { text: 'unshare(CLONE_NEWTIME)' }), ...of('user')]);
   lists.set('fds', [...of('fds'), ...closing(draft)]);
-  const nestRow = row('nest', 'clone3', [], { text: `clone3(${flagText(flags | CLONE.PARENT)})` });
-  if (nested) lists.set('nest', [nestRow]);
-  else if (draft.joins && flags)
-    lists.set('nest', [row('nest', 'unshare', [flags], { text: `unshare(${flagText(flags)})` })]);
-  const steps = copies(phases.flatMap((phase) => lists.get(phase) as Step[]));
   const exit = row('end', 'exit', [0]);
   const failed = row('end', 'exit', [127], { text: 'exit(127)' });
-  const readers = explanations(steps, failed);
+  let nest: Step | undefined;
+  if (nested) {
+    nest = row('nest', 'clone3', [], { text: () => `clone3(${flagText(flags | CLONE.PARENT)})` });
+    nest.onValue = exit;
+    lists.set('nest', [nest]);
+  } else if (draft.joins && flags)
+    lists.set('nest', [row('nest', 'unshare', [flags], { text: () => `unshare(${flagText(flags)})` })]);
+  const rows = phases.flatMap((phase) => lists.get(phase) as (Step | Label)[]);
+  const words = new Output(512);
+  const readers = explanations(rows, words, failed);
   const tail = [exit, ...readers.values(), ...(readers.size ? [failed] : [])];
-  const nest = nested ? steps.find((step) => step.slot === nestRow.slot) : undefined;
-  if (nest) nest.onValue = exit;
   let fork: Compiled['fork'];
   if (supervisor) {
     if (!(flags & CLONE.NEWPID)) throw invalid('a supervisor needs a new pid namespace, whose first process it is');
-    fork = supervise(steps, tail, supervisor);
+    fork = supervise(rows, tail, supervisor);
   }
-  if (draft.ending === 'errand' || nest || readers.size || fork) steps.push(...tail);
-  const outputs = [...draft.outputs, ...[...readers.values()].map((reader) => reader.args[1] as Output)];
+  if (draft.ending === 'errand' || nest || readers.size || fork) rows.push(...tail);
+  const steps = place(rows);
+  const outputs = readers.size ? [...draft.outputs, words] : draft.outputs;
   judgeOrder(steps, outputs);
   const first = memory | CLONE.PIDFD | files | (nested || draft.joins ? 0 : flags);
   const shown = (first | CLONE.VFORK) + CLONE.CLEAR_SIGHAND + (cgroup ? CLONE.INTO_CGROUP : 0);
@@ -100,7 +105,9 @@ export function compile(draft: Draft): Compiled {
     exit,
     failed,
     readers,
-    clone: `clone3(${flagText(shown)})`,
+    get clone() {
+      return `clone3(${flagText(shown)})`;
+    },
     flags: first + CLONE.CLEAR_SIGHAND,
     cgroup,
     outputs,
@@ -108,46 +115,53 @@ export function compile(draft: Draft): Compiled {
   };
 }
 
-/** Steps of their own for one launch, leading to one another as before: compiling changes them. */
-function copies(steps: readonly Step[]): Step[] {
-  const fresh = new Map(steps.map((step) => [step, { ...step }]));
-  const other = (step: Step | undefined) => step && fresh.get(step);
-  for (const step of fresh.values()) {
-    Object.assign(step, {
-      onZero: other(step.onZero),
-      onValue: other(step.onValue),
-      onIgnored: other(step.onIgnored),
-    });
+/** Takes the labels out: whoever is led to one goes to the row behind it, or where that one leads on. */
+function place(rows: readonly (Step | Label)[]): Step[] {
+  const steps: Step[] = [];
+  let next: Step | undefined;
+  for (let i = rows.length - 1; i >= 0; i--) {
+    const row = rows[i] as Step | Label;
+    if (row instanceof Label) {
+      row.row = next;
+      // Branches lead forward, so the other label has its row by now.
+      if (row.onward) next = row.onward.row;
+    } else {
+      row.next = next;
+      next = row;
+      steps.push(row);
+    }
   }
-  return [...fresh.values()];
+  return steps.reverse();
 }
 
-/** A step that has a context leads, when it fails, to a read of the kernel's words and the end. */
-function explanations(steps: readonly Step[], failed: Step): Map<Slot, Step> {
+/** The steps that read what file system contexts say, by context; each fills `words` and leads to the end. */
+function explanations(rows: readonly (Step | Label)[], words: Output, failed: Step): Map<Slot, Step> {
   const readers = new Map<Slot, Step>();
-  for (const step of steps) {
-    const { context, ignore } = step.options;
-    if (!context || step.onIgnored || ignore) continue;
-    let reader = readers.get(context);
-    if (!reader) {
-      reader = row('end', 'read', [context, new Output(512), 511], { ignore: ['*'] });
-      Object.assign(reader, { onZero: failed, onValue: failed, onIgnored: failed });
-      readers.set(context, reader);
-    }
-    Object.assign(step, { onIgnored: reader, explained: true });
+  for (const step of rows) {
+    if (step instanceof Label || !isExplained(step)) continue;
+    const { context } = step.options;
+    if (readers.has(context)) continue;
+    const reader = row('end', 'read', [context, words, 511], { ignore: ['*'] });
+    reader.onZero = reader.onValue = reader.onIgnored = failed;
+    readers.set(context, reader);
   }
   return readers;
 }
 
+/** Whether any failure of a step leads to a read of the kernel's words. */
+export function isExplained(step: Step): step is Step & { options: { context: Slot } } {
+  return step.options.context !== undefined && !step.ignore;
+}
+
 /** Forks where the phase `supervise` begins: the child of that goes on as the program, the parent becomes the supervisor. */
 function supervise(
-  steps: Step[],
+  rows: (Step | Label)[],
   tail: Step[],
   { image, pidAt, pid }: NonNullable<Draft['supervisor']>,
 ): Compiled['fork'] {
   const step = row('supervise', 'clone3', [], { text: 'clone3(CLONE_VM|CLONE_VFORK|CLONE_PARENT_SETTID)' });
-  const at = steps.findIndex((other) => other.phase === 'supervise');
-  steps.splice(at, 0, step);
+  const at = rows.findIndex((other) => !(other instanceof Label) && other.phase === 'supervise');
+  rows.splice(at, 0, step);
   step.onValue = row('end', 'pwrite64', [image, pid, 4, pidAt]);
   const [argv, env] = [new StringArray(['init']), new StringArray([])];
   tail.push(
@@ -176,14 +190,17 @@ function closing({ closeFrom: from, supervisor }: Draft): Step[] {
 
 /** An argument that a later step, or another program, has yet to make would be 0 when the child reads it. */
 function judgeOrder(steps: readonly Step[], outputs: readonly Output[]): void {
-  const there = new Set<unknown>(outputs);
+  layouts++;
+  for (const output of outputs) output.layout = layouts;
   for (const step of steps) {
     for (const arg of step.args)
-      if ((arg instanceof Slot || arg instanceof Output) && !there.has(arg))
+      if ((arg instanceof Slot || arg instanceof Output) && arg.layout !== layouts)
         throw invalid(`${step.syscall}: an argument is the result of no earlier step of this program`);
-    there.add(step.slot);
+    step.slot.layout = layouts;
   }
 }
 
+/** How many programs were laid out. */
+let layouts = 0;
 const ALL_SEALS = 15;
 const LAST_FD = 0xffffffff;

@@ -1,7 +1,7 @@
 import { callText } from '../kernel.js';
 import { AT, CLONE } from '../raw/flags.js';
 import type { Compiled } from './compile.js';
-import { Output, Slot, type Step, StringArray } from './step.js';
+import { Label, Output, Slot, type Step, StringArray } from './step.js';
 
 /** A program as text, one call a line, in the order in which the child makes them. */
 export function explain({ steps, clone }: Compiled): string {
@@ -13,7 +13,8 @@ export function explain({ steps, clone }: Compiled): string {
 
 /** A step as strace would print it. */
 export function stepText(step: Step, steps: readonly Step[]): string {
-  if (step.options.text) return step.options.text;
+  const { text } = step.options;
+  if (text) return typeof text === 'function' ? text() : text;
   const args = step.args.map((arg) => {
     if (arg instanceof Slot) return { number: `<${steps.findIndex((other) => other.slot === arg) + 1}>` };
     if (arg instanceof Output) return { number: `<${arg.size} bytes>` };
@@ -27,10 +28,14 @@ export function stepText(step: Step, steps: readonly Step[]): string {
 }
 
 function notes(step: Step, steps: readonly Step[]): string {
-  const { ignore } = step.options;
-  if (!ignore?.length) return '';
-  const go = step.onIgnored ? `to ${steps.indexOf(step.onIgnored) + 1}` : 'go on';
-  return `   # ${ignore.join(' ')}: ${go}`;
+  const { ignore, onIgnored, next } = step;
+  const to = onIgnored instanceof Label ? onIgnored.row : onIgnored;
+  const on = next && next !== steps[steps.indexOf(step) + 1] ? `to ${steps.indexOf(next) + 1}` : '';
+  const notes = [
+    ...(ignore?.length ? [`${ignore.join(' ')}: ${to ? `to ${steps.indexOf(to) + 1}` : on || 'go on'}`] : []),
+    ...(on ? [`then ${on}`] : []),
+  ];
+  return notes.length ? `   # ${notes.join('; ')}` : '';
 }
 
 const flagNames = Object.entries(CLONE).map(([name, value]) => [name, value] as const);

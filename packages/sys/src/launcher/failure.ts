@@ -35,7 +35,8 @@ export function stepError(errno: number, step: Step, { steps, readers }: Compile
   const denied = -errnoNumber('EACCES');
   const hidden = isExec(step) && steps.some((other) => isExec(other) && other.slot.value === denied);
   const why = errnoName(errno) === 'ENOENT' && hidden ? denied : errno;
-  const hint = typeof options.hint === 'object' ? options.hint[errnoName(why)] : options.hint;
+  const { hint: told } = options;
+  const hint = typeof told === 'function' ? told() : typeof told === 'object' ? told[errnoName(why)] : told;
   if (hint) fields.hint = hint;
   const words = options.context && readers.get(options.context)?.args[1];
   const said = words instanceof Output ? words.bytes.toString('utf8').replace(/\0.*$/s, '').trim() : '';

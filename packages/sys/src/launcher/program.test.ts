@@ -216,9 +216,27 @@ describe('explain', () => {
     });
     const [clone, ...rows] = calls(program);
     expect(clone).toBe('clone3(CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_VFORK|CLONE_CLEAR_SIGHAND)');
-    const otherwise = rows.findIndex((row) => row.startsWith('chdir("/c")')) + 1;
-    expect(rows[0]).toBe(`chdir("/a")   # EPERM: to ${otherwise}`);
-    expect(rows.at(-1)).toBe('exit(0)');
+    expect(rows).toEqual(['chdir("/a")   # EPERM: to 3', 'chdir("/b")   # then to 4', 'chdir("/c")', 'exit(0)']);
+  });
+
+  it('shows branches that end in one another, and empty ones', () => {
+    const program = new LaunchProgram('errand');
+    const chdir = (path: string) => void program.step('host', 'chdir', [path]);
+    program.attempt('host', ['EPERM'], () => chdir('/a'), {
+      onSuccess: () =>
+        program.attempt('host', ['ENOENT'], () => chdir('/b'), { onSuccess: () => chdir('/c'), onError: () => {} }),
+      onError: () => program.attempt('host', ['EIO'], () => chdir('/d'), { onSuccess: () => chdir('/e') }),
+    });
+    program.attempt('host', ['EIO'], () => chdir('/f'), {});
+    expect(calls(program).slice(1)).toEqual([
+      'chdir("/a")   # EPERM: to 4',
+      'chdir("/b")   # ENOENT: to 6',
+      'chdir("/c")   # then to 6',
+      'chdir("/d")   # EIO: to 6',
+      'chdir("/e")',
+      'chdir("/f")   # EIO: to 7',
+      'exit(0)',
+    ]);
   });
 
   it('closes every descriptor from a number on, but the one to keep', () => {

@@ -6,7 +6,7 @@ import { type Compiled, compile, type Draft } from './compile.js';
 import { explain } from './explain.js';
 import { type Phase, phases } from './phase.js';
 import { refuse } from './rules.js';
-import { Output, row, type Slot, type Step, type StepArg, type StepOptions } from './step.js';
+import { Label, Output, row, type Slot, type Step, type StepArg, type StepOptions } from './step.js';
 
 /** How a program ends: `process` at execve, `errand` by exiting once its steps are done. */
 export type Ending = 'process' | 'errand';
@@ -52,7 +52,7 @@ export class LaunchProgram {
     this.ending = ending;
     this.#draft = {
       ending,
-      steps: new Map<Phase, Step[]>(phases.map((phase) => [phase, []])),
+      steps: new Map<Phase, (Step | Label)[]>(phases.map((phase) => [phase, []])),
       outputs: [],
       flags: 0,
       cgroup: undefined,
@@ -101,24 +101,20 @@ export class LaunchProgram {
     const steps = this.#of(phase);
     const from = steps.length;
     test();
-    const tested = steps.slice(from);
-    branches.onSuccess?.();
-    // Rows to jump to, so that a branch may be empty or end in one of its own.
-    const landing = () => {
-      this.step(phase, 'getpid', [], { text: 'getpid() = end of a branch' });
-      return steps.at(-1) as Step;
-    };
-    const joint = branches.onError && landing();
-    const middle = steps.length;
-    branches.onError?.();
-    const after = landing();
-    for (const step of tested) {
-      if (step.onIgnored || step.options.ignore)
-        throw invalid(`${step.syscall}: what a branch tests has one way to go on`);
-      step.options = { ...step.options, ignore: errors };
-      step.onIgnored = steps[middle];
+    const after = new Label();
+    const otherwise = branches.onError ? new Label(after) : after;
+    for (const step of steps.slice(from)) {
+      if (step instanceof Label || step.onIgnored || step.ignore)
+        throw invalid(`${step instanceof Label ? 'a branch' : step.syscall}: what a branch tests has one way to go on`);
+      step.ignore = errors;
+      step.onIgnored = otherwise;
     }
-    if (joint) joint.onValue = after;
+    branches.onSuccess?.();
+    if (branches.onError) {
+      steps.push(otherwise);
+      branches.onError();
+    }
+    steps.push(after);
   }
 
   /**
@@ -292,7 +288,7 @@ export class LaunchProgram {
     this.#undo.length = 0;
   }
 
-  #of(phase: Phase): Step[] {
+  #of(phase: Phase): (Step | Label)[] {
     const steps = this.#draft.steps.get(phase);
     if (!steps) throw invalid(`no phase is called ${String(phase)}`);
     return steps;

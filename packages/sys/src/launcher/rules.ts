@@ -1,5 +1,5 @@
 import { Fd } from '../fd.js';
-import { callText, cString, invalid, word } from '../kernel.js';
+import { callText, checkString, invalid, word } from '../kernel.js';
 import { CLONE, F, PR } from '../raw/flags.js';
 import type { SyscallName } from '../raw/numbers.js';
 import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
@@ -42,8 +42,8 @@ export function openedBy({ syscall, args, slot, options }: Step): number[] {
 
 function checkArgument(name: string, arg: StepArg): void {
   if (typeof arg === 'number' || typeof arg === 'bigint') word(arg);
-  else if (typeof arg === 'string') cString(arg);
-  else if (arg instanceof StringArray) for (const text of arg.strings) cString(text);
+  else if (typeof arg === 'string') checkString(arg);
+  else if (arg instanceof StringArray) for (const text of arg.strings) checkString(text);
   else if (
     arg !== null &&
     !(arg instanceof Fd || arg instanceof Slot || arg instanceof Output || arg instanceof Uint8Array)

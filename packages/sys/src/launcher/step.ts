@@ -4,8 +4,10 @@ import type { Phase } from './phase.js';
 
 /** The result of a step, to be an argument of later steps and to be read once the child is done. */
 export class Slot {
-  /** @internal Address of the step in the table, set when the table is written. */
+  /** @internal Address of the step's result in the table, set when the table is written. */
   address = 0;
+  /** @internal The layout in which a step has made it. */
+  layout = 0;
   /** The result after the launch; undefined where the step was not reached. */
   value: number | undefined;
   /** Name shown by `explain()`. */
@@ -17,12 +19,16 @@ export class Slot {
   }
 }
 
+const nothing = Buffer.alloc(0);
+
 /** Memory that a step fills, to be read once the child is done, or to be an argument of later steps by address. */
 export class Output {
   /** @internal Address in the arena. */
   address = 0;
+  /** @internal The layout that it belongs to. */
+  layout = 0;
   /** What stands there after the launch. */
-  bytes: Buffer = Buffer.alloc(0);
+  bytes: Buffer = nothing;
   /** Its length. */
   readonly size: number;
 
@@ -55,10 +61,10 @@ export interface StepOptions {
   retry?: { on: readonly string[]; times: number };
   /** Its result is a new descriptor, which its name does not tell (an ioctl, bpf): an errand that fails closes it again. */
   opens?: boolean;
-  /** What to say when it fails: always, or by error name. */
-  hint?: string | Readonly<Partial<Record<string, string>>>;
-  /** How `explain()` and errors show the call, where its arguments are packed bytes. */
-  text?: string;
+  /** What to say when it fails: always, by error name, or what finds out then. */
+  hint?: string | Readonly<Partial<Record<string, string>>> | (() => string);
+  /** How `explain()` and errors show the call, where its arguments are packed bytes; a function is asked when it is shown. */
+  text?: string | (() => string);
   /** File system context whose own words explain a failure: they are read in the child before it ends. */
   context?: Slot;
 }
@@ -69,13 +75,28 @@ export interface Step {
   readonly syscall: SyscallName;
   readonly args: readonly StepArg[];
   readonly slot: Slot;
-  options: StepOptions;
-  /** Rows to go after a result of 0, after another success, after an ignored error. */
+  readonly options: StepOptions;
+  /** Errors that count as "go on": those of its options, or those that lead to a branch. */
+  ignore: readonly string[] | undefined;
+  /** Where to go after a result of 0, after another success, after an ignored error, instead of `next`. */
   onZero: Step | undefined;
   onValue: Step | undefined;
-  onIgnored: Step | undefined;
-  /** @internal Every failure of it leads to a read of the kernel's words. */
-  explained?: boolean;
+  onIgnored: Step | Label | undefined;
+  /** Where to go else; set when the program is laid out. */
+  next: Step | undefined;
+}
+
+/** A place between rows that branches lead to. It is none itself: laid out, it stands for the row behind it. */
+export class Label {
+  /** The row; set when the program is laid out. */
+  row: Step | undefined;
+  /** Who comes here from above goes on there. */
+  readonly onward: Label | undefined;
+
+  /** @internal */
+  constructor(onward?: Label) {
+    this.onward = onward;
+  }
 }
 
 /**
@@ -90,9 +111,11 @@ export function row(phase: Phase, syscall: SyscallName, args: readonly StepArg[]
     args: [...args],
     slot: new Slot(syscall),
     options,
+    ignore: options.ignore,
     onZero: undefined,
     onValue: undefined,
     onIgnored: undefined,
+    next: undefined,
   };
 }
 

@@ -4,8 +4,8 @@ import { invalid } from '../kernel.js';
 import { layouts } from '../raw/layouts.js';
 import { type SyscallName, syscallNumber } from '../raw/numbers.js';
 import { Arena } from './arena.js';
-import type { Compiled } from './compile.js';
-import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
+import { type Compiled, isExplained } from './compile.js';
+import { Label, Output, Slot, type Step, type StepArg, StringArray } from './step.js';
 
 /** Sizes and offsets of the structures that the machine code reads; x64.S describes them. */
 export const FRAME = { size: 128, args: 8, steps: 48, failed: 56, errno: 64, mask: 72, all: 80 } as const;
@@ -53,43 +53,47 @@ export function writeTable(program: Compiled, numberOf: (name: SyscallName) => n
 }
 
 function fill(arena: Arena, program: Compiled, numberOf: (name: SyscallName) => number): Table {
-  const { steps } = program;
+  const { steps, readers } = program;
   const frame = arena.allocate(FRAME.size);
   const first = arena.allocate(steps.length * STEP.size);
   arena.set(frame + FRAME.steps, first);
-  arena.set(frame + FRAME.all, -1n);
-  const addresses = new Map<Step, number>();
-  for (const [i, step] of steps.entries()) {
-    addresses.set(step, first + i * STEP.size);
-    step.slot.address = first + i * STEP.size + STEP.result;
+  arena.set(frame + FRAME.all, -1);
+  let at = first;
+  for (const step of steps) {
+    step.slot.address = at + STEP.result;
+    at += STEP.size;
   }
   for (const output of program.outputs) output.address = arena.allocate(output.size);
-  const jump = (from: number, to: Step | undefined) => (to ? (addresses.get(to) as number) - from : STEP.size);
-  for (const [step, at] of addresses) {
+  at = first;
+  for (const step of steps) {
+    const { args, options, onZero, onValue } = step;
+    const reader = isExplained(step) ? readers.get(step.options.context) : undefined;
     arena.set(at + STEP.nr, numberOf(step.syscall));
     let indirect = 0;
-    for (const [i, arg] of step.args.entries()) {
+    for (let i = 0; i < args.length; i++) {
+      const arg = args[i] as StepArg;
       if (arg instanceof Slot) indirect |= 1 << i;
       arena.set(at + STEP.args + 8 * i, argument(arena, arg));
     }
     if (indirect) arena.set(at + STEP.indirect, indirect);
-    if (step.onZero || step.onValue || step.onIgnored) {
-      arena.set(at + STEP.onZero, jump(at, step.onZero));
-      arena.set(at + STEP.onValue, jump(at, step.onValue));
-      arena.set(at + STEP.onIgnored, jump(at, step.onIgnored));
-    } else {
-      arena.set(at + STEP.onZero, STEP.size);
-      arena.set(at + STEP.onValue, STEP.size);
-      arena.set(at + STEP.onIgnored, STEP.size);
+    arena.set(at + STEP.onZero, jump(step, onZero));
+    arena.set(at + STEP.onValue, jump(step, onValue));
+    arena.set(at + STEP.onIgnored, jump(step, reader ?? step.onIgnored));
+    if (reader) setErrnos(arena, at + STEP.ignore, ['*']);
+    else if (step.ignore) setErrnos(arena, at + STEP.ignore, step.ignore);
+    if (options.retry) {
+      setErrnos(arena, at + STEP.again, options.retry.on);
+      arena.set(at + STEP.tries, options.retry.times);
     }
-    const ignore = step.explained ? ['*'] : step.options.ignore;
-    if (ignore) arena.set(at + STEP.ignore, errnoList(ignore));
-    if (step.options.retry) {
-      arena.set(at + STEP.again, errnoList(step.options.retry.on));
-      arena.set(at + STEP.tries, step.options.retry.times);
-    }
+    at += STEP.size;
   }
   return { arena, frame, steps: first };
+}
+
+/** Bytes from a step to another; without one, to what comes after it. */
+function jump(from: Step, to: Step | Label | undefined): number {
+  const row = (to instanceof Label ? to.row : to) ?? from.next;
+  return row ? row.slot.address - from.slot.address : STEP.size;
 }
 
 /**
@@ -138,9 +142,13 @@ function argument(arena: Arena, arg: StepArg): number | bigint {
   return list;
 }
 
-function errnoList(names: readonly string[]): bigint {
+/** A list of errors in one word, a byte each. */
+function setErrnos(arena: Arena, address: number, names: readonly string[]): void {
   if (names.length > 8) throw invalid('a step ignores eight errors at the most');
-  return names.reduceRight((list, name) => (list << 8n) | BigInt(name === '*' ? 255 : errnoNumber(name)), 0n);
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] as string;
+    arena.setByte(address + i, name === '*' ? 255 : errnoNumber(name));
+  }
 }
 
 /** An upper bound: three bytes a UTF-16 unit, everything rounded up to words. */
