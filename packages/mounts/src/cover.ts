@@ -15,36 +15,50 @@ import { openInside, openTarget } from './target.js';
  * @param spec - the line
  */
 export function file(program: LaunchProgram, { root, covers, files }: Workshop, spec: FileSpec): void {
-  const content = cloneMount(
-    program,
-    { at: covers as Slot, name: String(files.indexOf(spec)) },
-    { attr: attributes(spec) },
-  );
+  const from = { at: covers as Slot, name: String(files.indexOf(spec)) };
+  const content = cloneMount(program, from, { attr: attributes(spec), propagation: 0 });
   attach(program, content, openTarget(program, root, spec.target, { kind: 'file' }));
 }
 
 /**
- * Makes what is mounted over something: files with their content, and an empty directory. They lie on a memory file system
- * below the new root, where nothing resolves to; it goes with the old root, and only what was cloned of it lives on.
+ * Makes what is mounted over something: files with their content, an empty directory and /dev/null. They lie on a memory file
+ * system below the new root, where nothing resolves to; it goes with the old root, and only what was cloned of it lives on.
  *
  * @param program - the launch
  * @param files - to make
+ * @param masks - whether something will be masked
  * @returns slot of its root
  */
-export function makeCovers(program: LaunchProgram, files: readonly FileSpec[]): Slot {
+export function makeCovers(program: LaunchProgram, files: readonly FileSpec[], masks: boolean): Slot {
   const covers = newMount(program, 'tmpfs', { parameters: { mode: '755' } });
-  // Attached, because kernels before 6.15 clone attached mounts only.
+  // Attached, because kernels before 6.15 clone attached mounts only; private, as all that is mounted on what is not shared.
   program.step('mount', 'move_mount', [covers, '', AT.FDCWD, '/', MOVE_MOUNT.F_EMPTY_PATH]);
-  program.step('mount', 'mkdirat', [covers, EMPTY, 0o555]);
   for (const [i, spec] of files.entries()) {
     const flags = O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC;
     const fd = program.step('mount', 'openat', [covers, String(i), flags, spec.mode ?? 0o644]);
     if (spec.content.length) program.step('mount', 'write', [fd, spec.content, spec.content.length]);
   }
+  if (masks) makeMasks(program, covers);
   return covers;
 }
 
+/** What hides something is sealed once: a clone has the attributes of what it was cloned from. */
+function makeMasks(program: LaunchProgram, covers: Slot): void {
+  const attr = MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOEXEC;
+  program.step('mount', 'mkdirat', [covers, EMPTY, 0o555]);
+  program.step('mount', 'mknodat', [covers, NULL, S_IFREG | 0o444, 0]);
+  for (const [name, from] of [
+    [EMPTY, { at: covers, name: EMPTY }],
+    [NULL, verifiedNull()],
+  ] as const) {
+    const cover = cloneMount(program, from, { attr });
+    program.step('mount', 'move_mount', [cover, '', covers, name, MOVE_MOUNT.F_EMPTY_PATH]);
+  }
+}
+
 const EMPTY = 'empty';
+const NULL = 'null';
+const S_IFREG = 0o100000;
 
 /**
  * Hides what stands at a path of the root: a directory behind an empty one, a file behind /dev/null. What it is, is seen
@@ -55,18 +69,24 @@ const EMPTY = 'empty';
  * @param path - absolute, as the container sees it
  */
 export function mask(program: LaunchProgram, { root, covers }: Workshop, path: string): void {
-  const attr = MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOEXEC;
   let target: Slot;
   const open = (directory: boolean) => () => {
     target = openInside(program, root, path, { directory });
   };
-  program.attempt('mount', ['ENOENT', 'ENOTDIR'], open(true), {
-    onSuccess: () => attach(program, cloneMount(program, { at: covers as Slot, name: EMPTY }, { attr }), target),
-    onError: () =>
-      program.attempt('mount', ['ENOENT', 'ENOTDIR'], open(false), {
-        onSuccess: () => attach(program, cloneMount(program, verifiedNull(), { attr }), target),
-      }),
-  });
+  const cover = (name: string) => () => {
+    attach(program, cloneMount(program, { at: covers as Slot, name }, { propagation: 0 }), target);
+  };
+  const hide = () => {
+    const found = target;
+    program.attempt('mount', ['ENOTDIR'], open(true), {
+      onSuccess: cover(EMPTY),
+      onError: () => {
+        target = found;
+        cover(NULL)();
+      },
+    });
+  };
+  program.attempt('mount', ['ENOENT', 'ENOTDIR'], open(false), { onSuccess: hide });
 }
 
 /**

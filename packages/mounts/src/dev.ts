@@ -39,7 +39,7 @@ export function dev(program: LaunchProgram, root: Slot, path: string): void {
   const make = () => {
     for (const [name, major, minor] of nodes) {
       program.step('mount', 'mknodat', [mount, name, S_IFCHR | 0o666, (major << 8) | minor], {
-        text: `mknodat(dev, "${name}", S_IFCHR|0666, ${major}:${minor})`,
+        text: () => `mknodat(dev, "${name}", S_IFCHR|0666, ${major}:${minor})`,
       });
     }
   };

@@ -22,7 +22,8 @@ export function newMount(
   } = {},
 ): Slot {
   const { hint } = options;
-  const context = program.step('mount', 'fsopen', [type, FSOPEN_CLOEXEC], withHint({}, hint));
+  const refused: StepOptions = hint === undefined ? {} : { hint };
+  const context = program.step('mount', 'fsopen', [type, FSOPEN_CLOEXEC], refused);
   for (const [key, value] of Object.entries(options.parameters ?? {})) {
     const [command, text] = value === true ? [FSCONFIG.SET_FLAG, null] : [FSCONFIG.SET_STRING, value];
     program.step('mount', 'fsconfig', [context, command, key, text, 0], { context });
@@ -30,17 +31,8 @@ export function newMount(
   for (const [key, value] of Object.entries(options.optional ?? {})) {
     program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { ignore: ['EINVAL'] });
   }
-  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], withHint({ context }, hint));
-  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], withHint({}, hint));
-}
-
-/** A hint that takes looking around is made when a step has failed. */
-function withHint(options: StepOptions, hint: string | (() => string) | undefined): StepOptions {
-  if (hint === undefined) return options;
-  return Object.defineProperty(options, 'hint', {
-    get: typeof hint === 'string' ? () => hint : hint,
-    enumerable: true,
-  });
+  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], { ...refused, context });
+  return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], refused);
 }
 
 /** How a clone of mounts differs from them. */
@@ -53,7 +45,7 @@ export interface CloneOptions {
   clear?: number;
   /** What to say when the attributes are refused, or what makes it then. */
   hint?: string | (() => string);
-  /** MS.PRIVATE (default), MS.SLAVE, MS.SHARED. */
+  /** MS.PRIVATE (default), MS.SLAVE, MS.SHARED; 0 for a clone of a mount that is private. */
   propagation?: number;
 }
 
@@ -81,15 +73,16 @@ export function cloneMount(
         ? program.step('mount', 'open_tree', [from.at, from.name, flags])
         : program.step('mount', 'open_tree', [from, '', flags | AT.EMPTY_PATH]);
   const { attr = 0, clear = 0, propagation = MS.PRIVATE, recursive, hint } = options;
+  if (!attr && !clear && !propagation) return tree;
   const bytes = mountAttr({ set: attr, clear, propagation });
-  const cleared = clear ? `, clear: 0x${clear.toString(16)}` : '';
-  const text = `mount_setattr(tree, {set: 0x${attr.toString(16)}${cleared}, propagation: 0x${propagation.toString(16)}}${recursive ? ', AT_RECURSIVE' : ''})`;
-  program.step(
-    'mount',
-    'mount_setattr',
-    [tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length],
-    withHint({ text }, hint),
-  );
+  program.step('mount', 'mount_setattr', [tree, '', deep(options) | AT.EMPTY_PATH, bytes, bytes.length], {
+    text: () => {
+      const cleared = clear ? `, clear: 0x${clear.toString(16)}` : '';
+      const changes = `{set: 0x${attr.toString(16)}${cleared}, propagation: 0x${propagation.toString(16)}}`;
+      return `mount_setattr(tree, ${changes}${recursive ? ', AT_RECURSIVE' : ''})`;
+    },
+    ...(hint === undefined ? {} : { hint }),
+  });
   return tree;
 }
 

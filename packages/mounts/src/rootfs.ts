@@ -64,7 +64,8 @@ function confine(program: LaunchProgram, options: RootfsOptions): void {
   const chrooted = enter === 'chroot' ? enslaveFromChroot(program) : enslave(program);
   const root = options.root?.open(program) ?? directory(program, options);
   const files = mounts.filter((spec) => spec.type === 'file');
-  const covers = files.length + maskedPaths.length > 0 ? makeCovers(program, files) : undefined;
+  const masks = maskedPaths.length > 0;
+  const covers = files.length || masks ? makeCovers(program, files, masks) : undefined;
   const shop: Workshop = { root, covers, files, peers };
   // Attached first, above the covers: mounting on a detached tree is refused by kernels before 6.15. It lies on top of "/" of
   // a mount namespace that is this child's own, and nothing resolves through it: the child's root is below.
@@ -104,6 +105,6 @@ function directory(program: LaunchProgram, { directory = '/', readonly }: Rootfs
 function setReadonly(program: LaunchProgram, root: Slot, readonly: boolean): void {
   const attr = mountAttr({ [readonly ? 'set' : 'clear']: MOUNT_ATTR.RDONLY });
   program.step('mount', 'mount_setattr', [root, '', AT.EMPTY_PATH, attr, attr.length], {
-    text: `mount_setattr(root, {${readonly ? 'set' : 'clear'}: MOUNT_ATTR_RDONLY})`,
+    text: () => `mount_setattr(root, {${readonly ? 'set' : 'clear'}: MOUNT_ATTR_RDONLY})`,
   });
 }

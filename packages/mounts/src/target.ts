@@ -1,4 +1,4 @@
-import { invalid, KernelError, type LaunchProgram, O, RESOLVE, type Slot } from '@iso/sys';
+import { invalid, KernelError, type LaunchProgram, O, type Output, RESOLVE, type Slot } from '@iso/sys';
 import { PROC_SUPER_MAGIC } from './raw/flags.js';
 import { openHow } from './raw/structs.js';
 
@@ -59,15 +59,31 @@ export function openInside(
   path: string,
   options: { directory?: boolean; literal?: boolean; hint?: string } = {},
 ): Slot {
-  const flags = O.PATH | O.CLOEXEC | (options.directory ? O.DIRECTORY : 0);
-  const how = openHow(flags, IN_ROOT | (options.literal ? RESOLVE.NO_SYMLINKS : 0));
-  const relative = components(path).join('/');
+  return openParts(program, root, components(path), options);
+}
+
+function openParts(
+  program: LaunchProgram,
+  root: Slot,
+  parts: readonly string[],
+  {
+    directory = false,
+    literal = false,
+    hint,
+  }: { directory?: boolean; literal?: boolean; hint?: string | undefined } = {},
+): Slot {
+  const flags = O.PATH | O.CLOEXEC | (directory ? O.DIRECTORY : 0);
+  const how = openHow(flags, IN_ROOT | (literal ? RESOLVE.NO_SYMLINKS : 0));
+  const relative = parts.join('/');
   return program.step('mount', 'openat2', [root, relative, how, how.length], {
-    text: `openat2(root, ${JSON.stringify(relative)}, O_PATH${options.directory ? '|O_DIRECTORY' : ''}, RESOLVE_IN_ROOT)`,
-    retry: { on: ['EAGAIN'], times: 100 },
-    ...(options.hint ? { hint: options.hint } : {}),
+    text: () => `openat2(root, ${JSON.stringify(relative)}, O_PATH${directory ? '|O_DIRECTORY' : ''}, RESOLVE_IN_ROOT)`,
+    retry: RACED,
+    ...(hint ? { hint } : {}),
   });
 }
+
+/** The kernel looked away: something was renamed meanwhile. */
+const RACED = { on: ['EAGAIN'], times: 100 };
 
 /**
  * Opens a mount target and creates what is missing of it: directories, and a file at its end. Each component is made
@@ -89,7 +105,7 @@ export function openTarget(
   const directory = options.kind === 'directory';
   const create = () => {
     for (const [i, name] of parts.entries()) {
-      const parent = i === 0 ? root : openInside(program, root, `/${parts.slice(0, i).join('/')}`, { directory: true });
+      const parent = i === 0 ? root : openParts(program, root, parts.slice(0, i), { directory: true });
       if (directory || i < parts.length - 1)
         program.step('mount', 'mkdirat', [parent, name, 0o755], { ignore: ['EEXIST'] });
       else {
@@ -99,13 +115,9 @@ export function openTarget(
     }
   };
   const procFile = isProcFile(parts);
-  if (!procFile) program.attempt('mount', ['ENOENT'], () => void openInside(program, root, path), { onError: create });
+  if (!procFile) program.attempt('mount', ['ENOENT'], () => void openParts(program, root, parts), { onError: create });
   const { literal, hint } = options;
-  const target = openInside(program, root, path, {
-    directory,
-    ...(literal ? { literal } : {}),
-    ...(hint ? { hint } : {}),
-  });
+  const target = openParts(program, root, parts, { directory, literal: literal ?? false, hint });
   // Without links, what the path says is where it leads; and the root of proc itself may be what another replaces.
   if (!procFile && !literal && path !== '/proc') refuseProc(program, target, path);
   return target;
@@ -116,14 +128,18 @@ export function openTarget(
  * compares the type of the file system by a futex, which waits only while a word in memory has a value: no time at all.
  */
 function refuseProc(program: LaunchProgram, target: Slot, path: string): void {
-  const statfs = program.output(STATFS_SIZE);
+  let statfs = judgements.get(program);
+  if (!statfs) judgements.set(program, (statfs = program.output(STATFS_SIZE)));
   program.step('mount', 'fstatfs', [target, statfs]);
-  program.step('mount', 'futex', [statfs, FUTEX_WAIT_PRIVATE, PROC_SUPER_MAGIC, new Uint8Array(16)], {
+  program.step('mount', 'futex', [statfs, FUTEX_WAIT_PRIVATE, PROC_SUPER_MAGIC, noTime], {
     ignore: ['EAGAIN'],
-    text: `fstatfs(${JSON.stringify(path)}).f_type != PROC_SUPER_MAGIC`,
+    text: () => `fstatfs(${JSON.stringify(path)}).f_type != PROC_SUPER_MAGIC`,
     hint: `${path} leads into proc, over which nothing is mounted`,
   });
 }
 
+/** What fstatfs says, one target after the other. */
+const judgements = new WeakMap<LaunchProgram, Output>();
+const noTime = new Uint8Array(16);
 const STATFS_SIZE = 120;
 const FUTEX_WAIT_PRIVATE = 128;

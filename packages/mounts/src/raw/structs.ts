@@ -2,6 +2,16 @@ import { STATMOUNT } from './flags.js';
 
 /** Layouts of the structures that the mount calls take and fill (`linux/mount.h`, `linux/openat2.h`). */
 
+/** Structures by their members: launches take the same few again and again, and none is written to. */
+const known = new Map<string, Buffer>();
+
+function shared(name: string, values: readonly (number | undefined)[]): Buffer {
+  const key = `${name} ${values.join(' ')}`;
+  let bytes = known.get(key);
+  if (!bytes) known.set(key, (bytes = words(values)));
+  return bytes;
+}
+
 /**
  * struct mount_attr.
  *
@@ -9,7 +19,8 @@ import { STATMOUNT } from './flags.js';
  * @returns 32 bytes
  */
 export function mountAttr(attr: { set?: number; clear?: number; propagation?: number; usernsFd?: number }): Buffer {
-  return words([attr.set, attr.clear, attr.propagation, attr.usernsFd]);
+  const values = [attr.set, attr.clear, attr.propagation, attr.usernsFd];
+  return attr.usernsFd === undefined ? shared('mount_attr', values) : words(values);
 }
 
 /**
@@ -21,7 +32,7 @@ export function mountAttr(attr: { set?: number; clear?: number; propagation?: nu
  * @returns 24 bytes
  */
 export function openHow(flags: number, resolve: number, mode = 0): Buffer {
-  return words([flags, mode, resolve]);
+  return shared('open_how', [flags, mode, resolve]);
 }
 
 const MNT_ID_REQ_SIZE_VER0 = 24;
