@@ -1,11 +1,9 @@
-import { F, Fd, type LaunchProgram, PR, syscall } from '@iso/sys';
+import { Fd, type LaunchProgram, PR, syscall } from '@iso/sys';
 
 const MFD_CLOEXEC = 1;
 const F_SETLK = 6;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
-/** Above every descriptor that a child is likely to be given. */
-const HIGH = 600;
 
 /**
  * Adds the steps by which a child dies with the thread that started it, see PR_SET_PDEATHSIG. A child whose parent ends before
@@ -21,7 +19,7 @@ export function dieWithParent(program: LaunchProgram, signal: number): void {
   program.defer(() => file.close());
   program.step('privileges', 'prctl', [PR.SET_PDEATHSIG, signal, 0, 0, 0]);
   const lock = () =>
-    program.step('privileges', 'fcntl', [file, F_SETLK, flock(F_RDLCK)], { text: 'fcntl(lifeline, F_SETLK, F_RDLCK)' });
+    program.step('privileges', 'fcntl', [file, F_SETLK, readLock], { text: 'fcntl(lifeline, F_SETLK, F_RDLCK)' });
   program.attempt('privileges', ['EAGAIN', 'EACCES'], lock, {
     onSuccess: () => program.step('privileges', 'exit', [127]),
   });
@@ -29,17 +27,14 @@ export function dieWithParent(program: LaunchProgram, signal: number): void {
 
 /** A file that this process holds a lock on. */
 function openLifeline(): Fd {
-  using low = Fd.own(syscall('memfd_create', 'lifeline', MFD_CLOEXEC));
-  const high = Fd.own(syscall('fcntl', low, F.DUPFD_CLOEXEC, HIGH));
+  const file = Fd.own(syscall('memfd_create', 'lifeline', MFD_CLOEXEC));
   try {
-    // Closing any descriptor of the file drops the lock, so it is taken last.
-    low.close();
-    syscall('fcntl', high, F_SETLK, flock(F_WRLCK));
+    syscall('fcntl', file, F_SETLK, writeLock);
   } catch (error) {
-    high.close();
+    file.close();
     throw error;
   }
-  return high;
+  return file;
 }
 
 /** struct flock: the whole file. */
@@ -48,3 +43,6 @@ function flock(type: number): Buffer {
   bytes.writeInt16LE(type, 0);
   return bytes;
 }
+
+const readLock = flock(F_RDLCK);
+const writeLock = flock(F_WRLCK);

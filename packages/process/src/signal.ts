@@ -40,11 +40,13 @@ let ignored: number[] | undefined;
  */
 export function resetSignals(program: LaunchProgram): void {
   ignored ??= readIgnored();
-  const defaultAction = Buffer.alloc(32);
   for (const signal of ignored) program.step('signals', 'rt_sigaction', [signal, defaultAction, null, 8]);
   const SIG_SETMASK = 2;
-  program.step('signals', 'rt_sigprocmask', [SIG_SETMASK, Buffer.alloc(8), null, 8]);
+  program.step('signals', 'rt_sigprocmask', [SIG_SETMASK, noSignals, null, 8]);
 }
+
+const defaultAction = Buffer.alloc(32);
+const noSignals = Buffer.alloc(8);
 
 function readIgnored(): number[] {
   const mask = BigInt(`0x${/^SigIgn:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`);

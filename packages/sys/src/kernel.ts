@@ -62,7 +62,7 @@ export function cString(value: string): Uint8Array {
  */
 export function checkString(value: string): void {
   if (value.includes('\0')) throw invalid(`a string for the kernel holds a NUL byte: ${JSON.stringify(value)}`);
-  if (/\p{Surrogate}/u.test(value)) throw invalid(`a string for the kernel is no Unicode: ${JSON.stringify(value)}`);
+  if (!value.isWellFormed()) throw invalid(`a string for the kernel is no Unicode: ${JSON.stringify(value)}`);
 }
 
 /**

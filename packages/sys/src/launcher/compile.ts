@@ -194,7 +194,7 @@ function judgeOrder(steps: readonly Step[], outputs: readonly Output[]): void {
   for (const output of outputs) output.layout = layouts;
   for (const step of steps) {
     for (const arg of step.args)
-      if ((arg instanceof Slot || arg instanceof Output) && arg.layout !== layouts)
+      if (typeof arg === 'object' && (arg instanceof Slot || arg instanceof Output) && arg.layout !== layouts)
         throw invalid(`${step.syscall}: an argument is the result of no earlier step of this program`);
     step.slot.layout = layouts;
   }

@@ -159,6 +159,7 @@ function sizeOf({ steps, outputs }: Compiled): number {
   for (const step of steps) {
     for (const arg of step.args) {
       if (typeof arg === 'string') size += text(arg);
+      else if (typeof arg !== 'object') continue;
       else if (arg instanceof Uint8Array) size += arg.length + 8;
       else if (arg instanceof StringArray) {
         size += 8 * (arg.strings.length + 1);

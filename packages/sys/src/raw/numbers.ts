@@ -6,6 +6,7 @@ import { numbers as x64 } from './numbers-x64.js';
 export type SyscallName = keyof typeof x64 | keyof typeof arm64;
 
 const tables: Partial<Record<string, Partial<Record<SyscallName, number>>>> = { x64, arm64 };
+const table = new Map<string, number>(Object.entries(tables[process.arch] ?? {}));
 
 /**
  * Number of a system call on this machine's architecture.
@@ -15,8 +16,7 @@ const tables: Partial<Record<string, Partial<Record<SyscallName, number>>>> = { 
  * @throws {@link UnsupportedError} where the architecture has no such call, or is not supported at all
  */
 export function syscallNumber(name: SyscallName): number {
-  const table = tables[process.arch];
-  const number = table && Object.hasOwn(table, name) ? table[name] : undefined;
+  const number = table.get(name);
   if (number === undefined) {
     throw new UnsupportedError(name, `${process.platform}-${process.arch} has no system call of that name`);
   }
