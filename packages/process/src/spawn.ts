@@ -173,7 +173,8 @@ function terminalOf(
   if (options.session === false && terminal) throw invalid('a controlling terminal needs a session of its own');
   const foreign = options.uid !== undefined || (options.confine?.length ?? 0) > 0;
   const session =
-    options.session ?? (terminal != null || (foreign && descriptors.some((fd) => fd && attributesOf(fd))));
+    options.session ??
+    (terminal != null || (foreign && [...new Set(descriptors)].some((fd) => fd && attributesOf(fd))));
   return { terminal, session };
 }
 

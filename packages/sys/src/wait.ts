@@ -41,9 +41,7 @@ export interface ExitStatus {
  * @throws {@link KernelError} `ECHILD` where it is no child of this process, or was reaped
  */
 export function reap(child: Fd | number, options: { block?: boolean } = {}): ExitStatus | undefined {
-  const { siginfo, rusage } = layouts;
-  const info = Buffer.alloc(siginfo.size);
-  const usage = Buffer.alloc(rusage.size);
+  const { siginfo } = layouts;
   const flags = W.EXITED | W.ALL | (options.block ? 0 : W.NOHANG);
   const [type, id] = typeof child === 'number' ? [P.PID, child] : [P.PIDFD, child.number];
   let result: number;
@@ -64,6 +62,10 @@ export function reap(child: Fd | number, options: { block?: boolean } = {}): Exi
     usage: parseUsage(usage),
   };
 }
+
+/** Filled and read within one call each. */
+const info = Buffer.alloc(layouts.siginfo.size);
+const usage = Buffer.alloc(layouts.rusage.size);
 
 function parseUsage(bytes: Buffer): ResourceUsage {
   const { rusage } = layouts;

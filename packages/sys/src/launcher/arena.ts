@@ -51,7 +51,8 @@ export class Arena {
   /** Address of a copy of `bytes`. */
   store(bytes: Uint8Array): number {
     const address = this.allocate(bytes.length);
-    this.#bytes.set(bytes, address - this.address);
+    // None of them may be one whose memory was given away, which set() refuses.
+    if (bytes.length) this.#bytes.set(bytes, address - this.address);
     return address;
   }
 

@@ -193,9 +193,11 @@ function judgeOrder(steps: readonly Step[], outputs: readonly Output[]): void {
   layouts++;
   for (const output of outputs) output.layout = layouts;
   for (const step of steps) {
-    for (const arg of step.args)
+    for (let i = 0; i < step.args.length; i++) {
+      const arg = step.args[i];
       if (typeof arg === 'object' && (arg instanceof Slot || arg instanceof Output) && arg.layout !== layouts)
         throw invalid(`${step.syscall}: an argument is the result of no earlier step of this program`);
+    }
     step.slot.layout = layouts;
   }
 }

@@ -15,7 +15,7 @@ export function refuse(
   { errand, sharesFiles }: { errand: boolean; sharesFiles: boolean },
 ): void {
   if (args.length > 6) throw invalid(`${name}: a system call takes six arguments at the most`);
-  for (const arg of args) checkArgument(name, arg);
+  for (let i = 0; i < args.length; i++) checkArgument(name, args[i] as StepArg);
   if (memoryWide.has(name) || (name === 'prctl' && (memoryWidePrctl as ReadonlySet<unknown>).has(int(name, args[0]))))
     throw invalid(`${callText(name, args)} would change the memory of this process too`);
   if (name === 'clone' || name === 'clone3' || name === 'fork' || name === 'vfork')

@@ -157,7 +157,8 @@ function sizeOf({ steps, outputs }: Compiled): number {
   let size = FRAME.size + (steps.length + TRAMPOLINE) * STEP.size + 4 * layouts.clone_args.size + 64;
   for (const output of outputs) size += output.size + 8;
   for (const step of steps) {
-    for (const arg of step.args) {
+    for (let i = 0; i < step.args.length; i++) {
+      const arg = step.args[i] as StepArg;
       if (typeof arg === 'string') size += text(arg);
       else if (typeof arg !== 'object') continue;
       else if (arg instanceof Uint8Array) size += arg.length + 8;
