@@ -46,10 +46,7 @@ export class Poller {
     };
     const watch = { callback, refs: true };
     const added = control(EPOLL.CTL_ADD);
-    if (added < 0) {
-      poller.#endIfIdle();
-      throw new KernelError(added, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
-    }
+    if (added < 0) throw new KernelError(added, { syscall: 'epoll_ctl' });
     poller.#watches.set(number, watch);
     const change = (refs: boolean) => {
       watch.refs = refs;

@@ -80,7 +80,7 @@ export class FdWatcher implements Disposable {
    */
   constructor(fd: Fd | number, event: Readiness, callback: () => void) {
     const { number } = Fd.borrow(fd);
-    if (isMainThread) judge(number);
+    judge(number);
     try {
       this.#start(number, event, callback);
     } catch (error) {
@@ -156,15 +156,9 @@ export class FdWatcher implements Disposable {
 
 /** By number, in this thread. */
 const watched = new Map<number, FdWatcher>();
-/** An epoll of our own, which waits for nothing. */
-let trial: Fd | undefined;
-
-/** Asks it first: libuv's binding ends the process where the kernel refuses. */
+/** Asks an epoll of our own first: libuv's binding ends the process where the kernel refuses. */
 function judge(number: number): void {
-  trial ??= Fd.own(syscall('epoll_create1', O.CLOEXEC));
-  const refusal = attempt('epoll_ctl', trial, EPOLL.CTL_ADD, number, noEvents);
+  using trial = Fd.own(syscall('epoll_create1', O.CLOEXEC));
+  const refusal = attempt('epoll_ctl', trial, EPOLL.CTL_ADD, number, Buffer.alloc(layouts.epoll_event.size));
   if (refusal < 0) throw new KernelError(refusal, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
-  attempt('epoll_ctl', trial, EPOLL.CTL_DEL, number, null);
 }
-
-const noEvents = Buffer.alloc(layouts.epoll_event.size);
