@@ -49,7 +49,7 @@ const strings = new TextEncoder();
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where it holds a NUL (the kernel would read a shorter string) or half a
  * surrogate pair (it would read another one)
  */
-export function cString(value: string): Uint8Array {
+function cString(value: string): Uint8Array {
   checkString(value);
   return strings.encode(`${value}\0`);
 }
