@@ -50,9 +50,21 @@ export function execute(program: LaunchProgram, { file, argv, env }: Executable)
     program.step('exec', 'execve', [path, args, variables], {
       ...ignore,
       hint: file.includes('/') ? hints : { ...hints, ENOENT: 'no directory of PATH has it' },
-      ...(last && candidates.length > 1 ? { text: `execve(${JSON.stringify(file)} in PATH)` } : {}),
+      text:
+        last && candidates.length > 1 ? `execve(${JSON.stringify(file)} in PATH)` : executeText(path, argv, env.length),
     });
   }
+}
+
+const MOST_ARGUMENTS = 6;
+const MOST_CHARACTERS = 80;
+
+/** The call, without the values of the environment: where errors are logged, its secrets have no business. */
+function executeText(path: string, argv: readonly string[], variables: number): string {
+  const short = (text: string) => (text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS - 3)}...` : text);
+  const args = argv.slice(0, MOST_ARGUMENTS).map((arg) => JSON.stringify(short(arg)));
+  const more = argv.length > MOST_ARGUMENTS ? [`... ${argv.length}`] : [];
+  return `execve(${JSON.stringify(short(path))}, [${[...args, ...more].join(', ')}], ${variables} variables)`;
 }
 
 function search(file: string, env: readonly string[]): string[] {

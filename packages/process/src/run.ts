@@ -10,7 +10,7 @@ export interface RunOptions extends SpawnOptions {
   input?: string | Uint8Array | AsyncIterable<string | Uint8Array>;
   /** Bytes kept of each output, default 16 MiB; more kills the child (SIGKILL). */
   maxBuffer?: number;
-  /** Rejects where the exit is not 0 (the default); `false` resolves with it. */
+  /** Rejects where it did not exit with 0, or not in time (the default); `false` resolves with it. */
   check?: boolean;
 }
 
@@ -24,7 +24,7 @@ export interface RunResult extends Exit {
   stderr: string;
 }
 
-/** A program ended with another exit code than 0, or by a signal. */
+/** A program ended with another exit code than 0, by a signal, or by its `timeout`: then with what it had written until then. */
 export class ExitError extends Error implements RunResult {
   override name = 'ExitError';
   readonly code: number | null;
@@ -72,7 +72,7 @@ export class OutputLimitError extends ExitError {
  * @param args - its arguments
  * @param options - those of `spawn`, `input`, `maxBuffer`, `check`
  * @returns outputs, exit and usage
- * @throws {@link ExitError} where it did not exit with 0
+ * @throws {@link ExitError} where it did not exit with 0, or not in time
  * @throws {@link OutputLimitError} where it wrote more than `maxBuffer`
  * @throws the signal's reason where `signal` ended it; what `input` throws; what `spawn` throws. It has ended in each case
  *
@@ -100,7 +100,7 @@ export async function run(file: string, args: readonly string[] = [], options: R
   if (failure) throw failure.error;
   if (aborted) throw rest.signal?.reason;
   if (stdout.exceeded || stderr.exceeded) throw new OutputLimitError(result, maxBuffer);
-  if (check && exit.code !== 0) throw new ExitError(result);
+  if (check && (exit.code !== 0 || exit.timedOut)) throw new ExitError(result);
   return result;
 }
 

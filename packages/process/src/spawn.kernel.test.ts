@@ -1,10 +1,11 @@
 import { spawn as nodeSpawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { Fd, KernelError } from '@iso/sys';
+import { CLONE, Fd, KernelError, type Part } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { ExitError, explain, run, spawn } from './index.js';
 
@@ -134,6 +135,68 @@ describe('spawn', () => {
     const late = await spawn('sleep', ['60'], { timeout: 20, killSignal: 'SIGKILL', stdio: 'ignore' });
     expect(await late.exited).toMatchObject({ signal: 'SIGKILL', timedOut: true });
     await expect(spawn('true', [], { signal: AbortSignal.abort() })).rejects.toThrow(/abort/);
+  });
+
+  it('insists where a signal is ignored, and never waits for a first process to be asked', {
+    timeout: 60_000,
+  }, async () => {
+    const deaf = await spawn('sh', ['-c', 'trap "" TERM; echo ready; while :; do sleep 1; done'], { timeout: 1000 });
+    await once(deaf.stdout as never, 'data');
+    expect(await deaf.exited).toMatchObject({ signal: 'SIGKILL', timedOut: true });
+    if (!root) return;
+    const newPid: Part = { confine: (program) => program.unshare(CLONE.NEWPID) };
+    const first = await spawn('sleep', ['60'], { timeout: 20, stdio: 'ignore', confine: [newPid] });
+    const exit = await first.exited;
+    expect(exit).toMatchObject({ signal: 'SIGKILL', timedOut: true });
+    expect(exit.durationMs).toBeLessThan(5000);
+    const chosen = await spawn('sh', ['-c', 'trap "exit 7" TERM; echo ready; while :; do sleep 0.1; done'], {
+      timeout: 1000,
+      killSignal: 'SIGTERM',
+      confine: [newPid],
+    });
+    await once(chosen.stdout as never, 'data');
+    expect(await chosen.exited).toMatchObject({ code: 7, timedOut: true });
+  });
+
+  it('rejects what ended well, but too late', async () => {
+    const script = ['-c', 'trap "exit 0" TERM; echo begun; while :; do sleep 0.1; done'];
+    const late = await run('sh', script, { timeout: 1000 }).catch((reason: unknown) => reason);
+    expect(late).toMatchObject({
+      name: 'ExitError',
+      code: 0,
+      timedOut: true,
+      message: expect.stringMatching(/timed out/),
+    });
+    expect(await run('sh', script, { timeout: 1000, check: false })).toMatchObject({ code: 0, timedOut: true });
+  });
+
+  it('refuses options that there are not, and what is no part', async () => {
+    for (const [options, message] of [
+      [{ confne: [] }, /no option "confne"/],
+      [{ shell: true }, /no option "shell"/],
+      [{ constructor: 1 }, /no option "constructor"/],
+      [{ confine: {} }, /array of parts/],
+      [{ confine: [undefined] }, /confine\[0\]/],
+      [{ confine: [{}, 'net'] }, /confine\[0\]/],
+    ] as const) {
+      const refusal = expect.objectContaining({
+        code: 'ERR_INVALID_ARG_VALUE',
+        message: expect.stringMatching(message),
+      });
+      await expect(spawn('true', [], options as never)).rejects.toEqual(refusal);
+      await expect(run('true', [], options as never)).rejects.toEqual(refusal);
+    }
+    await expect(spawn('true', 'x' as never)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
+  });
+
+  it('keeps the environment out of errors and explanations', async () => {
+    const env = { PATH: '/usr/bin', TOKEN: 'secret-42' };
+    const long = 'x'.repeat(10_000);
+    const error = await spawn('/etc/passwd', [long], { env }).catch((reason: unknown) => reason as Error);
+    expect(String(error)).toMatch(/execve\("\/etc\/passwd", \["\/etc\/passwd", "x+\.\.\."\], 2 variables\): EACCES/);
+    expect(String(error).length).toBeLessThan(500);
+    for (const file of ['true', '/bin/true']) expect(await explain(file, [], { env })).not.toContain('secret-42');
+    expect(String(await spawn('no-such', [], { env }).catch((reason: unknown) => reason))).not.toContain('secret-42');
   });
 
   it('names what is wrong', async () => {

@@ -1,4 +1,16 @@
-import { attempt, Fd, invalid, type Launched, LaunchProgram, launch, launchAsync, O, type Part, reap } from '@iso/sys';
+import {
+  attempt,
+  CLONE,
+  Fd,
+  invalid,
+  type Launched,
+  LaunchProgram,
+  launch,
+  launchAsync,
+  O,
+  type Part,
+  reap,
+} from '@iso/sys';
 import { type Attributes, applyAttributes, applyLateAttributes } from './attributes.js';
 import { Child } from './child.js';
 import { layOut } from './descriptors.js';
@@ -30,9 +42,12 @@ export interface SpawnOptions extends Attributes {
   init?: boolean;
   /** Kills it when aborted; listeners of 'error' get an AbortError then. */
   signal?: AbortSignal;
-  /** Kills it after so many milliseconds. */
+  /** Kills it after so many milliseconds, and sets `timedOut` of its exit. */
   timeout?: number;
-  /** What `signal` and `timeout` kill with, default SIGTERM. */
+  /**
+   * What `signal` and `timeout` kill with. SIGKILL follows five seconds later where it goes on. The default is SIGTERM, and SIGKILL
+   * for the first process of a new pid namespace (without `init`), which does not get a SIGTERM that it has no handler for.
+   */
   killSignal?: NodeJS.Signals | number;
 }
 
@@ -71,7 +86,9 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     if (program.blocking) applyLateAttributes(launched.pid, options);
     io.closeChildSide();
     const child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
-    limit(child, options);
+    // Of what has no handler for a signal, the kernel keeps that from the first process of a pid namespace.
+    const first = (program.unshared & CLONE.NEWPID) !== 0 && !options.init;
+    limit(child, { killSignal: first ? 'SIGKILL' : 'SIGTERM', ...options });
     return child;
   } catch (error) {
     if (launched) end(launched);
@@ -89,6 +106,8 @@ function end({ pidfd }: Launched): void {
 }
 
 const SIGKILL = 9;
+/** From `killSignal` to SIGKILL, as of {@link Child.stop}. */
+const GRACE_MS = 5000;
 /** More is none to setTimeout. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
@@ -151,13 +170,44 @@ async function prepare(
 
 function check(file: string, args: readonly string[], options: SpawnOptions): void {
   if (typeof file !== 'string') throw invalid('the file to execute must be a string');
+  if (!Array.isArray(args)) throw invalid('the arguments must be an array of strings');
   const odd = args.find((arg) => typeof arg !== 'string');
   if (odd !== undefined) throw invalid(`an argument is no string: ${String(odd)}`);
-  const { timeout, killSignal } = options;
+  // What is misspelt would be left out silently, and the process less confined than it was meant to be.
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(known, name));
+  if (unknown !== undefined) throw invalid(`there is no option ${JSON.stringify(unknown)}`);
+  const { confine = [], timeout, killSignal } = options;
+  if (!Array.isArray(confine)) throw invalid('confine must be an array of parts');
+  const alien = confine.findIndex((part) => typeof part?.confine !== 'function');
+  if (alien >= 0) throw invalid(`confine[${alien}] is no part: it has no method confine`);
   if (timeout !== undefined && !(timeout >= 0 && timeout <= MAX_TIMEOUT))
     throw invalid(`timeout must be milliseconds up to ${MAX_TIMEOUT}, it is ${timeout}`);
   if (killSignal !== undefined) signalNumber(killSignal);
 }
+
+const known: Record<keyof SpawnOptions, true> = {
+  cwd: true,
+  env: true,
+  argv0: true,
+  stdio: true,
+  terminal: true,
+  confine: true,
+  init: true,
+  signal: true,
+  timeout: true,
+  killSignal: true,
+  uid: true,
+  gid: true,
+  groups: true,
+  umask: true,
+  rlimits: true,
+  nice: true,
+  affinity: true,
+  oomScoreAdj: true,
+  session: true,
+  controllingTerminal: true,
+  parentDeathSignal: true,
+};
 
 /** The terminal that will be the controlling one, and whether there is a session of its own. */
 function terminalOf(
@@ -184,11 +234,17 @@ function variable(name: string, value: string): string {
   return `${name}=${value}`;
 }
 
-function limit(child: Child, { signal, timeout, killSignal = 'SIGTERM' }: SpawnOptions): void {
+function limit(child: Child, options: SpawnOptions & { killSignal: NodeJS.Signals | number }): void {
+  const { signal, timeout, killSignal } = options;
   const undo: (() => void)[] = [];
+  const insist = () => {
+    const timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
+    undo.push(() => clearTimeout(timer));
+  };
   if (signal) {
     const abort = () => {
       child.kill(killSignal);
+      insist();
       const error = new Error('The operation was aborted', { cause: signal.reason });
       if (child.listenerCount('error'))
         child.emit('error', Object.assign(error, { name: 'AbortError', code: 'ABORT_ERR' }));
@@ -198,7 +254,10 @@ function limit(child: Child, { signal, timeout, killSignal = 'SIGTERM' }: SpawnO
     undo.push(() => signal.removeEventListener('abort', abort));
   }
   if (timeout !== undefined && timeout > 0) {
-    const timer = setTimeout(() => child.expire(killSignal), timeout);
+    const timer = setTimeout(() => {
+      child.expire(killSignal);
+      insist();
+    }, timeout);
     undo.push(() => clearTimeout(timer));
   }
   if (undo.length)

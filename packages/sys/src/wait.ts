@@ -10,7 +10,10 @@ export interface ResourceUsage {
   userUs: number;
   /** Time in the kernel, microseconds. */
   systemUs: number;
-  /** Largest resident set, bytes. */
+  /**
+   * Largest resident set, bytes. Never less than what this process had when it launched it, whose memory it shared until its exec: for
+   * small programs that is the figure. A cgroup's figure is exact.
+   */
   maxRssBytes: number;
   /** Page faults without and with I/O. */
   minorFaults: number;
