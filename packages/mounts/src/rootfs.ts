@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { AT, CLONE, type LaunchProgram, type Part, type Slot } from '@iso/sys';
+import { AT, CLONE, invalid, type LaunchProgram, type Part, type Slot } from '@iso/sys';
 import { cloneBind } from './bind.js';
 import { enslave, enslaveFromChroot, enterByChroot } from './chroot.js';
 import { makeCovers, mask, protect } from './cover.js';
@@ -12,7 +12,7 @@ import { mountOf } from './table.js';
 
 /** A root file system. */
 export interface RootfsOptions {
-  /** Host directory that becomes the root, as it is. */
+  /** Host directory that becomes the root, as it is. Default `/`: the caller's own root. */
   directory?: string;
   /** What becomes the root instead, for example `overlay()` of `@iso/unionfs`. */
   root?: MountSource;
@@ -40,6 +40,7 @@ export interface RootfsOptions {
  *
  * @param options - what the root is made of
  * @returns a part for a launch
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for options that there are not, and for two roots of one launch
  *
  * @example
  * ```ts root
@@ -51,11 +52,32 @@ export interface RootfsOptions {
  * ```
  */
 export function rootfs(options: RootfsOptions): Part {
+  check(options);
   return { confine: (program) => confine(program, options) };
+}
+
+const known: Record<keyof RootfsOptions, true> = {
+  directory: true,
+  root: true,
+  readonly: true,
+  mounts: true,
+  maskedPaths: true,
+  readonlyPaths: true,
+  enter: true,
+};
+
+/** What is misspelt would be left out silently, and the root be writable, or another than the one that was meant. */
+function check(options: RootfsOptions): void {
+  if (typeof options !== 'object' || options === null) throw invalid('rootfs takes options: { directory } or { root }');
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(known, name));
+  if (unknown !== undefined)
+    throw invalid(`rootfs has no option ${JSON.stringify(unknown)}, there are ${Object.keys(known).join(', ')}`);
+  if (options.root && options.directory !== undefined) throw invalid('rootfs takes a directory or a root, not both');
 }
 
 function confine(program: LaunchProgram, options: RootfsOptions): void {
   const { mounts = [], maskedPaths = [], readonlyPaths = [], enter = 'pivot_root' } = options;
+  if (program.hasOwnRoot) throw invalid('a launch has one root file system');
   program.unshare(CLONE.NEWNS);
   program.ownRoot();
   // Modes are what they are said to be, whatever the caller's mask; the child has one of its own.

@@ -19,6 +19,7 @@ const END = 2 ** 32;
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what the kernel would refuse with a bare EINVAL
  */
 export function idMapText(ranges: readonly IdRange[]): string {
+  if (!Array.isArray(ranges)) throw invalid('an id map is an array of ranges: uidMap and gidMap, both');
   if (ranges.length === 0 || ranges.length > MAX_RANGES)
     throw invalid(`an id map has 1 to ${MAX_RANGES} ranges, not ${ranges.length}`);
   for (const { inside, outside, count } of ranges) {

@@ -31,6 +31,7 @@ export interface NamespacesOptions {
  *
  * @param options - which
  * @returns a part for a launch
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for a type that there is not, and for what is no choice
  *
  * @example
  * ```ts root
@@ -42,7 +43,33 @@ export interface NamespacesOptions {
  * ```
  */
 export function namespaces(options: NamespacesOptions): Part {
+  check(options);
   return { confine: (program) => confine(program, options) };
+}
+
+/** What else a choice may have: names, clocks, maps. */
+const settings: Partial<Record<NamespaceType, readonly string[]>> = {
+  uts: ['hostname', 'domainname'],
+  time: ['monotonic', 'boottime'],
+  user: ['uidMap', 'gidMap', 'setgroups'],
+};
+
+/** A namespace that is misspelt would be left out silently, and the process share the caller's. */
+function check(options: NamespacesOptions): void {
+  for (const [name, choice] of Object.entries(options) as [NamespaceType, unknown][]) {
+    if (!Object.hasOwn(types, name))
+      throw invalid(`no type of namespace: ${JSON.stringify(name)}, there are ${Object.keys(types).join(', ')}`);
+    if (choice === undefined || choice === 'new' || choice === 'host') continue;
+    if (name === 'user' && typeof choice === 'string') continue;
+    if (typeof choice !== 'object' || choice === null)
+      throw invalid(`${name}: not new, host, a Namespace, { pid }, { pidfd }, { path } or { fd }: ${String(choice)}`);
+    if (isExisting(choice)) continue;
+    const unknown = Object.keys(choice).find((key) => !settings[name]?.includes(key));
+    if (unknown !== undefined || !settings[name])
+      throw invalid(
+        `${name} has no option ${JSON.stringify(unknown)}${settings[name] ? `, there are ${settings[name].join(', ')}` : ''}`,
+      );
+  }
 }
 
 function confine(program: LaunchProgram, options: NamespacesOptions): void {
