@@ -27,7 +27,7 @@ export function mountTable(options: { pid?: number; namespace?: Fd } = {}): Moun
     try {
       return statMounts();
     } catch (error) {
-      if (!(error instanceof UnsupportedError)) throw error;
+      if (!UnsupportedError.is(error) || process.platform !== 'linux') throw error;
     }
   }
   return parseMountInfo(readFileSync(`/proc/${options.pid ?? 'self'}/mountinfo`, 'utf8'));

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 
 const brand: unique symbol = Symbol.for('@iso/sys/KernelError');
+const unsupported: unique symbol = Symbol.for('@iso/sys/UnsupportedError');
 
 const names = new Map<number, string>();
 for (const [name, number] of Object.entries(constants.errno)) {
@@ -170,5 +171,16 @@ export class UnsupportedError extends Error {
     this.feature = feature;
     this.reason = reason;
     if (more.since) Object.assign(this, { since: more.since });
+    Object.defineProperty(this, unsupported, { value: true });
+  }
+
+  /**
+   * Tells an UnsupportedError from anything else, also across two copies of this package.
+   *
+   * @param error - anything caught
+   * @returns whether it is one
+   */
+  static is(error: unknown): error is UnsupportedError {
+    return typeof error === 'object' && error !== null && unsupported in error;
   }
 }

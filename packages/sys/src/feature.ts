@@ -51,7 +51,7 @@ export class Feature {
     try {
       this.#attempt();
     } catch (cause) {
-      if (!(cause instanceof UnsupportedError)) return { state: 'unknown', cause };
+      if (!UnsupportedError.is(cause)) return { state: 'unknown', cause };
       const since = cause.since ?? this.#since;
       return (this.#known = { state: 'unsupported', reason: cause.reason, ...(since ? { since } : {}) });
     }

@@ -13,6 +13,7 @@ import {
   phases,
   StringArray,
   syscall,
+  UnsupportedError,
 } from './index.js';
 import { RecordingKernel } from './testing/index.js';
 
@@ -70,6 +71,20 @@ describe('syscall', () => {
       }),
       { numRuns: 20_000 },
     );
+  });
+
+  it('tells its errors from anything else, also those of another copy', () => {
+    const refused = new KernelError(1, { syscall: 'mount' });
+    const lacking = new UnsupportedError('listns', 'ENOSYS');
+    expect([UnsupportedError.is(lacking), UnsupportedError.is(refused), KernelError.is(lacking)]).toEqual([
+      true,
+      false,
+      false,
+    ]);
+    const other = { [Symbol.for('@iso/sys/UnsupportedError')]: true };
+    expect(UnsupportedError.is(other)).toBe(true);
+    for (const nothing of [undefined, null, 'EUNSUPPORTED', {}, new Error('x')])
+      expect(UnsupportedError.is(nothing)).toBe(false);
   });
 
   it('names error numbers both ways', () => {
