@@ -1,4 +1,4 @@
-import type { Fd } from '@iso/sys';
+import { type Fd, invalid } from '@iso/sys';
 import type { AttributeChange } from './calls/tree.js';
 import { MOUNT_ATTR, MS } from './raw/flags.js';
 
@@ -18,13 +18,16 @@ export interface MountFlags {
 /** How mounts and unmounts travel between a mount and its peers, see mount_namespaces(7). */
 export type Propagation = 'private' | 'slave' | 'shared' | 'unbindable';
 
+/** A user namespace as the map of an id-mapped mount. */
+export type IdMap = Fd | { readonly fd: Fd };
+
 /** A change of a mount. */
 export interface MountChange extends MountFlags {
   /** Attributes to take away. What a more privileged mount namespace has set is locked: then `EPERM`. */
   clear?: readonly Exclude<keyof MountFlags, 'atime'>[];
   propagation?: Propagation;
-  /** User namespace whose maps the mount gets. */
-  idmap?: Fd;
+  /** User namespace whose maps the mount gets: its descriptor, or an object that holds it, as `UserNamespace` of `@iso/namespaces`. */
+  idmap?: IdMap;
 }
 
 const bits = {
@@ -58,6 +61,12 @@ export function attributeChange(change: MountChange): AttributeChange {
     // The modes of atime are one field.
     clear: clear | (change.atime ? MOUNT_ATTR._ATIME : 0),
     propagation: change.propagation ? propagations[change.propagation] : 0,
-    ...(change.idmap ? { idmap: change.idmap } : {}),
+    ...(change.idmap ? { idmap: descriptor(change.idmap) } : {}),
   };
+}
+
+function descriptor(idmap: IdMap): Fd {
+  const fd = (idmap as { fd?: Fd }).fd ?? (idmap as Fd);
+  if (typeof fd.number !== 'number') throw invalid('idmap is neither a user namespace nor the descriptor of one');
+  return fd;
 }

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export { attributes, type MountChange, type MountFlags, type Propagation } from './attributes.js';
+export { attributes, type IdMap, type MountChange, type MountFlags, type Propagation } from './attributes.js';
 export { fscommand, fsconfig, fsmount, fsopen, fspick, type Parameter } from './calls/context.js';
 export { mount, umount } from './calls/mount.js';
 export { listmount, mountNamespaceId, statmount } from './calls/statmount.js';

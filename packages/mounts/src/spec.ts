@@ -1,4 +1,4 @@
-import { type Fd, invalid, type LaunchProgram, type Slot } from '@iso/sys';
+import { invalid, type LaunchProgram, type Slot } from '@iso/sys';
 import type { MountChange, MountFlags } from './attributes.js';
 
 /** A host path inside. */
