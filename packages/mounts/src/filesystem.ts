@@ -18,7 +18,7 @@ export function newMount(
     parameters?: Readonly<Record<string, string | true>>;
     optional?: Readonly<Record<string, string>>;
     attr?: number;
-    hint?: string | (() => string);
+    hint?: string | (() => string) | undefined;
   } = {},
 ): Slot {
   const { hint } = options;
@@ -31,7 +31,8 @@ export function newMount(
   for (const [key, value] of Object.entries(options.optional ?? {})) {
     program.step('mount', 'fsconfig', [context, FSCONFIG.SET_STRING, key, value, 0], { ignore: ['EINVAL'] });
   }
-  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], { ...refused, context });
+  const text = () => `fsconfig(${type}, FSCONFIG_CMD_CREATE)`;
+  program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], { ...refused, context, text });
   return program.step('mount', 'fsmount', [context, FSOPEN_CLOEXEC, options.attr ?? 0], refused);
 }
 
@@ -67,7 +68,10 @@ export function cloneMount(
   const tree =
     typeof from === 'string'
       ? program.step('mount', 'open_tree', [AT.FDCWD, from, flags], {
-          hint: 'EINVAL is an unbindable mount, or one below which others are locked: those a bind takes with it only if recursive',
+          hint: {
+            EINVAL:
+              'the mount is unbindable, or others below it are locked: those a bind takes with it only if recursive',
+          },
         })
       : 'at' in from
         ? program.step('mount', 'open_tree', [from.at, from.name, flags])

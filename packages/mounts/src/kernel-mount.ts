@@ -61,14 +61,14 @@ export function kernelMount(program: LaunchProgram, root: Slot, spec: KernelSpec
     });
     return attach(program, mount, target);
   }
-  const hint =
-    spec.type === 'sysfs'
-      ? { hint: () => whyRefused(program, 'sysfs') }
-      : spec.type === 'cgroup2'
-        ? { hint: 'cgroup2 needs a cgroup namespace of its own' }
-        : {};
-  attach(program, newMount(program, spec.type, { attr: sealed(spec), ...hint }), target);
+  const hint = spec.type === 'sysfs' ? () => whyRefused(program, 'sysfs') : lacking[spec.type];
+  attach(program, newMount(program, spec.type, { attr: sealed(spec), hint }), target);
 }
+
+const lacking = {
+  cgroup2: 'in a user namespace cgroup2 needs a cgroup namespace of its own in the same launch',
+  mqueue: 'in a user namespace mqueue needs an ipc namespace of its own in the same launch',
+} as const;
 
 const owners = {
   proc: { flag: CLONE.NEWPID, namespace: 'pid', at: '/proc' },

@@ -37,7 +37,8 @@ const kinds: readonly string[] = ['bind', 'tmpfs', 'dev', 'devpts', 'device', 'm
  * ```
  */
 export function mountInto(process: Fd | number, spec: LiveSpec): void {
-  if (!kinds.includes(spec.type)) throw invalid(`${spec.type} cannot be mounted into a running process`);
+  if (!kinds.includes(spec.type))
+    throw invalid(`${spec.type} cannot be mounted into a running process, but ${kinds.join(', ')} can`);
   const borrows = (spec.type === 'bind' && !spec.idmap) || spec.type === 'device';
   inside(process, borrows, (program, root, enter) => {
     const source = (_: LaunchProgram, bind: BindSpec) => {
@@ -69,7 +70,10 @@ export function unmountFrom(process: Fd | number, path: string, options: { lazy?
     program.step('root', 'fchdir', [parent]);
     program.step('root', 'umount2', [name, MNT.NOFOLLOW | (options.lazy ? MNT.DETACH : 0)], {
       text: `umount2(${JSON.stringify(path)}, ${options.lazy ? 'MNT_DETACH|' : ''}UMOUNT_NOFOLLOW)`,
-      hint: 'EBUSY is a mount in use, for which `lazy` does not wait; EINVAL no mount, a symbolic link, or a locked mount',
+      hint: {
+        EBUSY: 'it is in use: `lazy` does not wait for that',
+        EINVAL: 'no mount is there, it is a symbolic link, or the mount is locked',
+      },
     });
   });
 }

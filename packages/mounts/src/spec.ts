@@ -18,7 +18,7 @@ export interface BindSpec extends MountFlags {
    */
   propagation?: 'private' | 'slave' | 'shared';
   /** User namespace whose maps the mount gets, see mount_setattr(2); needs CAP_SYS_ADMIN of the caller. */
-  idmap?: Fd;
+  idmap?: NonNullable<MountChange['idmap']>;
 }
 
 /** A memory file system, see tmpfs(5). */
@@ -174,11 +174,16 @@ const members: Record<MountSpec['type'], readonly string[]> = {
  */
 export function checkSpec(spec: MountSpec): void {
   const known = members[spec.type];
-  if (!known) throw invalid(`no kind of mount: ${JSON.stringify(spec.type)}`);
+  if (!known)
+    throw invalid(`no kind of mount: ${JSON.stringify(spec.type)}, there are ${Object.keys(members).join(', ')}`);
   for (const name of Object.keys(spec)) {
     if (name === 'type' || name === 'target' || known.includes(name)) continue;
-    const why = spec.type === 'bind' ? ': it belongs to the file system, which a bind shares with the host' : '';
-    throw invalid(`${spec.type} has no option ${JSON.stringify(name)}${why}`);
+    const why =
+      spec.type === 'bind' && members.tmpfs.includes(name)
+        ? ': it belongs to the file system, which a bind shares with the host'
+        : '';
+    const there = ['target', ...known].join(', ');
+    throw invalid(`${spec.type} has no option ${JSON.stringify(name)}${why}; there are ${there}`);
   }
   for (const name of ['size', 'nrInodes', 'mode', 'uid', 'gid'] as const) {
     const value = (spec as unknown as Record<string, unknown>)[name];
