@@ -113,7 +113,7 @@ export class RecordingKernel implements Kernel {
     return result;
   }
 
-  /** {@inheritDoc Kernel} */
+  /** Records a call and answers it. */
   call(name: SyscallName, args: readonly SyscallArg[]): number | bigint {
     if (name === 'mmap' || name === 'munmap') return this.#real.call(name, args);
     if (name === 'waitid' && !this.#answers.has(name)) {
@@ -134,7 +134,7 @@ export class RecordingKernel implements Kernel {
     return result;
   }
 
-  /** {@inheritDoc Kernel} */
+  /** Records a launch; its steps succeed unless told otherwise. */
   launch(plan: LaunchPlan): number {
     this.launches.push({
       flags: plan.flags,
