@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Cgroup } from '@iso/cgroups';
 import {
@@ -171,9 +171,15 @@ const hardening: Part = {
 };
 
 function rootDirectory(path: string): string {
+  if (path === '') throw new UsageError('the root is the empty string');
   const root = resolve(path);
   const info = statSync(root, { throwIfNoEntry: false });
   if (!info?.isDirectory()) throw new UsageError(`the root ${path} ${info ? 'is no directory' : 'is not there'}`);
+  try {
+    accessSync(root, constants.R_OK | constants.X_OK);
+  } catch {
+    throw new UsageError(`the root ${path} cannot be read and entered by this user`);
+  }
   return root;
 }
 

@@ -10,12 +10,12 @@ interface RunFlags {
   name?: string;
   interactive?: boolean;
   tty?: boolean;
-  env: string[];
+  env?: string[];
   workdir?: string;
   user?: string;
-  volume: string[];
+  volume?: string[];
   readOnly?: boolean;
-  tmpfs: string[];
+  tmpfs?: string[];
   hostname?: string;
   network: 'host' | 'none';
   memory?: string;
@@ -26,7 +26,7 @@ interface RunFlags {
   explain?: boolean;
 }
 
-const collect = (value: string, all: string[]) => [...all, value];
+const collect = (value: string, all: string[] = []) => [...all, value];
 
 /** Not before there is something to say: who touches a standard stream makes it non-blocking, for the container too. */
 function say(stream: NodeJS.WriteStream, text: string): void {
@@ -52,12 +52,12 @@ iso
   .option('-i, --interactive', 'pass standard input on')
   .option('-t, --tty', 'give it a terminal')
   .option('--rm', 'remove it when it ends (always so)')
-  .option('-e, --env <variable>', 'NAME=VALUE, or NAME from this environment', collect, [])
+  .option('-e, --env <variable>', 'NAME=VALUE, or NAME from this environment', collect)
   .option('-w, --workdir <path>', 'working directory inside')
   .option('-u, --user <user>', 'NAME|UID[:GROUP|GID]')
-  .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro,rw,rprivate,rslave]', collect, [])
+  .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro,rw,rprivate,rslave]', collect)
   .option('--read-only', 'make the root read-only')
-  .option('--tmpfs <mount>', 'PATH[:size=,mode=,uid=,gid=,ro,exec,suid,dev]', collect, [])
+  .option('--tmpfs <mount>', 'PATH[:size=,mode=,uid=,gid=,ro,exec,suid,dev]', collect)
   .option('--hostname <name>', 'host name inside')
   .addOption(new Option('--network <mode>', 'network').choices(['none', 'host']).default('none'))
   .option('-m, --memory <bytes>', 'memory limit, for example 64m')
@@ -78,9 +78,9 @@ function containerOptions(root: string, command: string[], flags: RunFlags): Con
   const { name, hostname, workdir, user, memory, cpus, pidsLimit, userns } = flags;
   return {
     root,
-    env: flags.env,
-    volumes: flags.volume.map(parseVolume),
-    tmpfs: flags.tmpfs.map(parseTmpfs),
+    env: flags.env ?? [],
+    volumes: (flags.volume ?? []).map(parseVolume),
+    tmpfs: (flags.tmpfs ?? []).map(parseTmpfs),
     readonly: flags.readOnly ?? false,
     network: flags.network,
     init: flags.init ?? false,
