@@ -15,6 +15,6 @@ export { type Ending, LaunchProgram, type Part } from './launcher/program.js';
 export { Output, Slot, type StepArg, type StepOptions, StringArray } from './launcher/step.js';
 export { AT, CLONE, F, O, P, POLL, PR, RESOLVE, W } from './raw/flags.js';
 export { type SyscallName, syscallNumber } from './raw/numbers.js';
-export { attempt, retryOnInterrupt, syscall } from './syscall.js';
+export { addressOf, attempt, retryOnInterrupt, syscall } from './syscall.js';
 export { type ExitStatus, type ResourceUsage, reap } from './wait.js';
 export { FdWatcher, type Readiness, type WatchOptions, watchFd } from './watcher.js';

@@ -1,5 +1,6 @@
 import { KernelError, type KernelErrorFields, UnsupportedError } from './error.js';
 import { callText, invalid, kernel, type SyscallArg, word } from './kernel.js';
+import { native } from './raw/native.js';
 import type { SyscallName } from './raw/numbers.js';
 
 /**
@@ -65,6 +66,17 @@ export function retryOnInterrupt(name: SyscallName, ...args: SyscallArg[]): numb
     if (result < 0 && result >= -4095) throw failure(result, name, args);
     return result;
   }
+}
+
+/**
+ * Address of a buffer's first byte, for structures that point to others (bpf(2)). The garbage collector does not see it:
+ * whoever passes it on keeps the buffer alive until the call is over.
+ *
+ * @param bytes - the buffer; not empty
+ * @returns the address
+ */
+export function addressOf(bytes: Uint8Array): bigint {
+  return native().address(bytes);
 }
 
 function failure(errno: number, name: SyscallName, args: SyscallArg[]): Error {
