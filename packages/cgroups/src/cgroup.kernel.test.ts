@@ -1,149 +1,320 @@
-import { existsSync, readFileSync, rmdirSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type Fd, LaunchProgram, launch, launchAsync, reap, StringArray, watchFd } from '@iso/sys';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { launchAsync } from '@iso/sys';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Cgroup, detect } from './index.js';
+import { Cgroup, CgroupError, detect } from './index.js';
+import { clean, ended, eventually, file, has, layouts, root, run, shell, testParent } from './kit.js';
 
-const root = process.getuid?.() === 0;
-const parent = `iso-test-${process.pid}`;
-const controllers = (() => {
-  const layout = detect();
-  if (layout.kind !== 'unified') return Object.keys(layout.v1);
-  return readFileSync(`${layout.unified}/cgroup.controllers`, 'utf8').trim().split(' ');
-})();
-const limited = root && ['memory', 'pids', 'cpu'].every((name) => controllers.includes(name));
+const parent = testParent('cgroup');
+afterAll(clean(parent));
 
-/** A shell, born in a cgroup, by nothing but the launcher. */
-function shell(group: Cgroup, script: string): LaunchProgram {
-  const program = new LaunchProgram();
-  group.confine(program);
-  program.step('fds', 'fcntl', [2, 2, 0]);
-  program.closeFrom(3);
-  program.step('exec', 'execve', [
-    '/bin/sh',
-    new StringArray(['sh', '-c', script]),
-    new StringArray(['PATH=/usr/bin:/bin']),
-  ]);
-  return program;
+/** The group of a process in each hierarchy, as the kernel says. */
+const groupsOf = (pid: number | 'self') => readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');
+
+for (const [kind, layout] of layouts) {
+  const limited = (['memory', 'pids', 'cpu'] as const).every((controller) => has(layout, controller));
+  const make = (name: string, options: Parameters<typeof Cgroup.create>[1] = {}) =>
+    Cgroup.create(name, { parent, layout, ...options });
+
+  describe.skipIf(!limited)(`Cgroup on ${kind} [needs root, and the memory, pids and cpu controllers]`, () => {
+    it('sets limits that the kernel shows, and is gone afterwards', async () => {
+      const group = await make('limits', {
+        limits: { memory: { max: '32M', swap: { max: 0 } }, pids: { max: 7 }, cpu: { max: 0.25 } },
+      });
+      expect(file(group, 'pids', 'pids.max')).toBe('7');
+      const paths = [group.path('memory'), group.path('pids'), group.path('cpu')] as string[];
+      const memory = ['memory.max', 'memory.limit_in_bytes'].find((name) =>
+        existsSync(`${paths[0]}/${name}`),
+      ) as string;
+      expect(file(group, 'memory', memory)).toBe(String(32 * 2 ** 20));
+      const quota = ['cpu.max', 'cpu.cfs_quota_us'].find((name) => existsSync(`${paths[2]}/${name}`)) as string;
+      expect(file(group, 'cpu', quota)).toMatch(/^25000( 100000)?$/);
+      await group.remove();
+      for (const path of paths) expect(existsSync(path)).toBe(false);
+      await group[Symbol.asyncDispose]();
+    });
+
+    it('is where the process is born', async () => {
+      const group = await make('born', { limits: { pids: { max: 10 } } });
+      const { pid, pidfd } = run(group, 'sleep 60; true');
+      const lines = groupsOf(pid);
+      for (const { mount } of layout.hierarchies) {
+        if (!existsSync(`${mount}/${parent}/${group.name}`)) continue;
+        expect(readFileSync(`${mount}/${parent}/${group.name}/cgroup.procs`, 'utf8').split('\n')).toContain(
+          String(pid),
+        );
+      }
+      expect(lines.join('\n')).toContain(`/${parent}/${group.name}`);
+      expect(group.pids).toContain(pid);
+      await group.kill();
+      expect((await ended(pidfd))?.signal).toBe(9);
+      await group.remove();
+    });
+
+    it('memory bites: the kernel kills and counts', async () => {
+      const group = await make('memory', { limits: { memory: { max: '16M', swap: { max: 0 } } } });
+      const { pidfd } = run(group, 'x=0123456789abcdef; while :; do x=$x$x; done');
+      expect((await ended(pidfd))?.signal).toBe(9);
+      expect(group.stats().memory?.events?.oomKill).toBeGreaterThan(0);
+      await group.remove();
+    });
+
+    it('pids bites: a fork fails', async () => {
+      const group = await make('pids', { limits: { pids: { max: 1 } } });
+      const { pidfd } = run(group, '/bin/true 2>&-; exit 0');
+      expect((await ended(pidfd))?.code).not.toBe(0);
+      await group[Symbol.asyncDispose]();
+    });
+
+    it('10 % of a processor is 10 % within 1 point', async () => {
+      const group = await make('cpu', { limits: { cpu: { max: 0.1 } } });
+      const { pidfd } = run(group, 'while :; do :; done');
+      await eventually(() => (group.stats().cpu?.nrThrottled ?? 0) > 2);
+      const before = group.stats({ only: ['cpu'] });
+      await new Promise((resolve) => setTimeout(resolve, 3000));
+      const after = group.stats({ only: ['cpu'] });
+      const cores = ((after.cpu?.usageUsec ?? 0) - (before.cpu?.usageUsec ?? 0)) / 1000 / (after.atMs - before.atMs);
+      expect(cores).toBeGreaterThan(0.09);
+      expect(cores).toBeLessThan(0.11);
+      await group.kill();
+      await ended(pidfd);
+      await group.remove();
+    });
+
+    it('kills a fork bomb by one kill', async () => {
+      const group = await make('forks', { limits: { pids: { max: 64 } } });
+      const { pidfd } = run(group, 'exec perl -e "fork while 1"');
+      await eventually(() => (group.stats().pids?.events?.max ?? 0) > 100);
+      await group.kill({ timeoutMs: 60_000 });
+      expect(file(group, 'pids', 'cgroup.procs')).toBe('');
+      await ended(pidfd);
+      await group.remove();
+    });
+
+    it('freezes a loop of forks, kills it frozen', async () => {
+      const group = await make('frozen-forks', { limits: { pids: { max: 64 } } });
+      const { pidfd } = run(group, 'while :; do (:); done');
+      await eventually(() => group.pids.length > 0);
+      await group.freeze({ timeoutMs: 60_000 });
+      expect(group.stats({ only: ['cgroup'] }).cgroup).toMatchObject({ frozen: true, frozenBy: 'self' });
+      const used = group.stats().cpu?.usageUsec;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(group.stats().cpu?.usageUsec).toBe(used);
+      await group.kill({ timeoutMs: 60_000 });
+      expect((await ended(pidfd))?.signal).toBe(9);
+      await group.remove();
+    });
+
+    it('a launch into a frozen one waits without blocking this thread', async () => {
+      const group = await make('frozen');
+      await group.freeze();
+      expect(group.frozen).toBe(true);
+      let ticks = 0;
+      const timer = setInterval(() => ticks++, 5);
+      const program = shell(group, 'exit 3');
+      expect(program.blocking).toBe(true);
+      setTimeout(() => void group.thaw(), 200);
+      const launched = await launchAsync(program);
+      clearInterval(timer);
+      expect(ticks).toBeGreaterThan(5);
+      expect((await ended(launched.pidfd))?.code).toBe(3);
+      expect(group.frozen).toBe(false);
+      await group.remove();
+    });
+
+    it('moves a process, a whole group, and back where one hierarchy refuses', async () => {
+      const [from, to] = [await make('from'), await make('to')];
+      const { pid, pidfd } = run(from, 'sleep 60 & sleep 60; true');
+      await eventually(() => from.pids.length === 3);
+      await to.move(pid);
+      expect(to.pids).toEqual([pid]);
+      await to.moveAll(from);
+      expect(file(from, 'pids', 'cgroup.procs')).toBe('');
+      expect(to.pids).toHaveLength(3);
+      await expect(to.move(0x3fffff)).rejects.toMatchObject({ reason: 'noSuchProcess' });
+      await expect(to.move(0)).rejects.toThrow(TypeError);
+      await to.kill();
+      await ended(pidfd);
+      await from.remove();
+      await to.remove();
+    });
+
+    it('nests: children by name, limits of their own, removed from the deepest', async () => {
+      const group = await make('nest', { controllers: ['pids'] });
+      const child = await group.create('child', { limits: { pids: { max: 3 } } });
+      const grandchild = await child.create('grandchild', { controllers: [] });
+      expect(group.children()).toEqual(['child']);
+      expect(file(child, 'pids', 'pids.max')).toBe('3');
+      await expect(group.create('child')).rejects.toMatchObject({ reason: 'exists' });
+      const again = await group.open('child');
+      expect(again.path()).toBe(child.path());
+      await expect(group.open('other')).rejects.toMatchObject({ reason: 'removed' });
+      const { pidfd } = run(grandchild, 'sleep 60; true');
+      await eventually(() => group.allPids.length === 2);
+      expect(group.pids).toEqual([]);
+      await expect(group.remove()).rejects.toMatchObject({ reason: 'busy', code: 'EBUSY' });
+      for (const one of [again, child, grandchild]) one[Symbol.dispose]();
+      const reopened = await Cgroup.open(`${parent}/${group.name}`, { layout });
+      group[Symbol.dispose]();
+      await reopened[Symbol.asyncDispose]();
+      expect((await ended(pidfd))?.signal).toBe(9);
+    });
+
+    it('opens the group of a process', async () => {
+      const group = await make('of');
+      const { pid, pidfd } = run(group, 'sleep 60; true');
+      const found = await Cgroup.of(pid, { layout });
+      expect(found.path('pids')).toBe(group.path('pids'));
+      found[Symbol.dispose]();
+      await group.kill();
+      await ended(pidfd);
+      await expect(Cgroup.of(0x3fffff)).rejects.toMatchObject({ reason: 'noSuchProcess' });
+      await group.remove();
+    });
+
+    it('sweeps what the dead left, and nothing of the living', async () => {
+      const mine = await make('mine');
+      const script = `import { Cgroup } from ${JSON.stringify(`${import.meta.dirname}/index.ts`)};
+        await Cgroup.create('theirs', { parent: ${JSON.stringify(parent)} }); process.kill(process.pid, 'SIGKILL');`;
+      spawnSync(process.execPath, ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script]);
+      const swept = await Cgroup.sweep({ parent });
+      expect(swept).toHaveLength(1);
+      expect(swept[0]).toMatch(/^theirs@/);
+      expect(existsSync(mine.path('pids') as string)).toBe(true);
+      await mine.remove();
+    });
+
+    it('lowers memory as it is told: refused, reclaimed, forced', async () => {
+      const group = await make('lower', { limits: { memory: { max: '64M', swap: { max: 0 } } } });
+      // Anonymous memory that cannot be reclaimed without swap.
+      const { pidfd } = run(
+        group,
+        'x=0123456789abcdef; while [ ${#x} -lt 16000000 ]; do x=$x$x; done; while :; do sleep 1; done',
+      );
+      await eventually(() => (group.stats().memory?.current ?? 0) > 16_000_000);
+      await expect(group.set({ memory: { max: '4M' } })).rejects.toMatchObject({ reason: 'belowUsage', code: 'EBUSY' });
+      await expect(
+        group.set({ memory: { max: '4M' }, pids: { max: 5 } }, { lowering: 'reclaim', timeoutMs: 1000 }),
+      ).rejects.toMatchObject({ reason: 'belowUsage' });
+      expect(group.stats().memory?.max).toBe(64 * 2 ** 20);
+      expect(group.stats().pids?.max).toBe('max');
+      if (group.path('memory')?.startsWith(layout.unified ?? '\0')) {
+        expect(file(group, 'memory', 'memory.high')).toBe('max');
+        await group.set({ memory: { max: '4M' } }, { lowering: 'force' });
+        expect((await ended(pidfd))?.signal).toBe(9);
+        expect(file(group, 'memory', 'memory.max')).toBe(String(4 * 2 ** 20));
+      } else {
+        await expect(group.set({ memory: { max: '4M' } }, { lowering: 'force' })).rejects.toMatchObject({
+          reason: 'belowUsage',
+        });
+        await group.kill();
+        await ended(pidfd);
+      }
+      await group.remove();
+    });
+
+    it('reclaims caches until a lower limit fits', async () => {
+      const group = await make('reclaim', { limits: { memory: { max: '128M', swap: { max: 0 } } } });
+      const scratch = `/tmp/iso-test-${process.pid}`;
+      const { pidfd } = run(
+        group,
+        `head -c 48000000 /dev/zero > ${scratch}; sync ${scratch}; cat ${scratch} > /dev/null; rm ${scratch}`,
+      );
+      // On a tmpfs the file counts as long as it is there, and cannot be reclaimed: removed, nothing is left to be judged.
+      expect((await ended(pidfd))?.code).toBe(0);
+      await group.set({ memory: { max: '8M' } }, { lowering: 'reclaim' });
+      expect(group.stats().memory).toMatchObject({ max: 8 * 2 ** 20 });
+      expect(group.stats().memory?.events?.oomKill).toBe(0);
+      await group.remove();
+    });
+
+    it('rolls back what was set before a refusal', async () => {
+      const group = await make('rollback', { limits: { pids: { max: 9 }, cpu: { weight: 200 } } });
+      const before = group.stats();
+      await expect(
+        group.set({ cpu: { weight: 50 }, pids: { max: 3 }, io: { max: [{ device: '9999:9', rbps: 1000 }] } }),
+      ).rejects.toMatchObject({ reason: 'noSuchDevice', code: 'ENODEV' });
+      expect(group.stats().pids?.max).toBe(9);
+      expect(group.stats().cpu?.weight).toBe(before.cpu?.weight);
+      await group.remove();
+    });
+
+    it('leaves nothing where a limit is refused', async () => {
+      const bad: [unknown, unknown][] = [
+        [{ memory: { max: '12Q' } }, TypeError],
+        [{ memory: { max: -1 } }, TypeError],
+        [{ memory: { max: Number.NaN } }, TypeError],
+        [{ memory: { max: 2 ** 53 } }, TypeError],
+        [{ memory: { maximum: 1 } }, TypeError],
+        [{ pids: { max: -1 } }, TypeError],
+        [{ pids: { max: 1.5 } }, TypeError],
+        [{ cpu: { max: 0 } }, TypeError],
+        [{ cpu: { weight: 0 } }, TypeError],
+        [{ cpu: { weight: 10_001 } }, TypeError],
+        [{ cpuset: { cpus: '1;2' } }, TypeError],
+        [{ cpuset: { cpus: '', mems: 'x' } }, TypeError],
+        [{ nonsense: {} }, TypeError],
+        [{ devices: [{ allow: true, type: 'x' }] }, TypeError],
+        [{ io: { max: [{ device: 'sda', rbps: 1 }] } }, TypeError],
+        [{ io: { max: [{ device: '8:0', rbps: 0 }] } }, TypeError],
+      ];
+      for (const [limits, kind] of bad) {
+        await expect(make('bad', { limits: limits as never }), JSON.stringify(limits)).rejects.toThrow(kind as never);
+      }
+      await expect(make('../bad')).rejects.toThrow(TypeError);
+      await expect(make('bad', { parent: `${parent}/..` })).rejects.toThrow(TypeError);
+      await expect(make('cgroup.procs')).rejects.toThrow(TypeError);
+      await expect(make('bad', { limits: { pids: { max: 2 ** 40 } } })).rejects.toMatchObject({
+        code: 'EINVAL',
+        reason: 'invalidValue',
+        file: 'pids.max',
+        path: expect.stringContaining('pids.max'),
+      });
+      await expect(make('bad', { limits: { cpuset: { cpus: '9999' } } })).rejects.toMatchObject({
+        reason: 'invalidValue',
+      });
+      for (const { mount } of detect().hierarchies) {
+        const left = spawnSync('ls', [`${mount}/${parent}`], { encoding: 'utf8' }).stdout;
+        expect(left).not.toContain('bad');
+      }
+    });
+
+    it('a group that is removed underneath: typed errors, and disposal goes through', async () => {
+      const group = await make('underneath');
+      group.stats();
+      const paths = layout.hierarchies.map(({ mount }) => `${mount}/${parent}/${group.name}`).filter(existsSync);
+      for (const path of paths) rmdirSync(path);
+      expect(() => group.stats()).toThrow(CgroupError);
+      await expect(group.set({ pids: { max: 1 } })).rejects.toMatchObject({ reason: 'removed' });
+      await expect(group.move(process.pid)).rejects.toMatchObject({ reason: 'removed' });
+      // One of the same name that is somebody else's is not touched.
+      for (const path of paths) mkdirSync(path);
+      await group[Symbol.asyncDispose]();
+      for (const path of paths) rmdirSync(path);
+      await expect(group.kill()).rejects.toMatchObject({ reason: 'removed' });
+      expect(groupsOf('self').join()).not.toContain(parent);
+    });
+
+    it('200 groups at once, with processes that fork, limited, looked at, killed, removed', async () => {
+      const one = async (i: number) => {
+        const group = await make(`many-${i}`, { limits: { pids: { max: 20 + i } } });
+        const { pidfd } = run(group, 'sleep 60 & sleep 60; true');
+        const stats = group.stats();
+        expect(stats.pids?.max).toBe(20 + i);
+        expect(stats.pids?.current).toBeGreaterThan(0);
+        await group[Symbol.asyncDispose]();
+        expect((await ended(pidfd))?.signal).toBe(9);
+        return group.path() === undefined;
+      };
+      for (let batch = 0; batch < 4; batch++) {
+        await Promise.all(Array.from({ length: 50 }, (_, i) => one(batch * 50 + i)));
+      }
+    }, 240_000);
+  });
 }
-
-async function ended(pidfd: Fd) {
-  await watchFd(pidfd);
-  const status = reap(pidfd);
-  pidfd.close();
-  return status;
-}
-
-afterAll(() => {
-  const layout = detect();
-  for (const base of new Set([...Object.values(layout.v1), layout.unified]))
-    if (existsSync(`${base}/${parent}`)) rmdirSync(`${base}/${parent}`);
-});
-
-describe.skipIf(!limited)('Cgroup [needs root, and the memory, pids and cpu controllers]', () => {
-  it('sets limits that the kernel shows, and is gone afterwards', async () => {
-    const group = await Cgroup.create('limits', {
-      parent,
-      limits: { memory: { max: '32M' }, pids: { max: 7 }, cpu: { max: 0.25 } },
-    });
-    expect(group.stats()).toMatchObject({
-      memory: { maxBytes: 32 * 1024 * 1024, oomKills: 0 },
-      pids: { max: 7, current: 0 },
-    });
-    const quota = ['cpu.cfs_quota_us', 'cpu.max']
-      .map((file) => `${group.path('cpu')}/${file}`)
-      .find(existsSync) as string;
-    expect(readFileSync(quota, 'utf8')).toMatch(/^25000/);
-    const path = group.path('memory') as string;
-    await group.remove();
-    expect(existsSync(path)).toBe(false);
-    await group[Symbol.asyncDispose]();
-  });
-
-  it('is where the process is born', async () => {
-    const group = await Cgroup.create('born', { parent, limits: { pids: { max: 10 } } });
-    const { pid, pidfd } = launch(shell(group, 'sleep 5; true'));
-    expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`/${parent}/${group.name}`);
-    expect(group.pids).toContain(pid);
-    await group.kill();
-    expect((await ended(pidfd))?.signal).toBe(9);
-    await group.remove();
-  });
-
-  it('memory bites: the kernel kills and counts', async () => {
-    const group = await Cgroup.create('memory', { parent, limits: { memory: { max: '16M' } } });
-    const { pidfd } = launch(shell(group, 'x=0123456789abcdef; while :; do x=$x$x; done'));
-    expect((await ended(pidfd))?.signal).toBe(9);
-    expect(group.stats().memory?.oomKills).toBeGreaterThan(0);
-    await group.remove();
-  });
-
-  it('pids bites: a fork fails', async () => {
-    const group = await Cgroup.create('pids', { parent, limits: { pids: { max: 1 } } });
-    const { pidfd } = launch(shell(group, '/bin/true 2>&-; exit 0'));
-    expect((await ended(pidfd))?.code).not.toBe(0);
-    await group[Symbol.asyncDispose]();
-  });
-
-  it('kills a loop of forks', async () => {
-    const group = await Cgroup.create('forks', { parent, limits: { pids: { max: 64 } } });
-    const { pidfd } = launch(shell(group, 'f() { while :; do (:) & done 2>&-; }; f & f & f'));
-    await sleep(100);
-    await group.kill();
-    expect(group.pids).toEqual([]);
-    await ended(pidfd);
-    await group.remove();
-  });
-
-  it('freezes; a launch into it waits without blocking this thread, and can be given up', async () => {
-    const group = await Cgroup.create('frozen', { parent });
-    const { pidfd } = launch(shell(group, 'while :; do :; done'));
-    await group.freeze();
-    expect(group.frozen).toBe(true);
-    const used = group.stats().cpu?.usageUs ?? 0;
-    let ticks = 0;
-    const timer = setInterval(() => ticks++, 5);
-    const program = shell(group, 'exit 3');
-    expect(program.blocking).toBe(true);
-    setTimeout(() => group.thaw(), 100);
-    const launched = await launchAsync(program);
-    clearInterval(timer);
-    expect(ticks).toBeGreaterThan(5);
-    expect((await ended(launched.pidfd))?.code).toBe(3);
-    expect((group.stats().cpu?.usageUs ?? 0) - used).toBeLessThan(10_000_000);
-    await group.kill();
-    await ended(pidfd);
-    await group.remove();
-  });
-
-  it('sweeps what the dead left, and nothing of the living', async () => {
-    const mine = await Cgroup.create('mine', { parent });
-    const script = `import { Cgroup } from ${JSON.stringify(`${import.meta.dirname}/index.ts`)};
-      await Cgroup.create('theirs', { parent: ${JSON.stringify(parent)} }); process.kill(process.pid, 'SIGKILL');`;
-    const { spawnSync } = await import('node:child_process');
-    spawnSync(process.execPath, ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script]);
-    const swept = await Cgroup.sweep({ parent });
-    expect(swept).toHaveLength(1);
-    expect(swept[0]).toMatch(/^theirs@/);
-    expect(existsSync(mine.path('pids') as string)).toBe(true);
-    await mine.remove();
-  });
-
-  it('leaves nothing where a limit is refused', async () => {
-    await expect(Cgroup.create('bad', { parent, limits: { memory: { max: '12Q' } } })).rejects.toThrow(TypeError);
-    await expect(Cgroup.create('../bad', { parent })).rejects.toThrow(TypeError);
-    await expect(Cgroup.create('bad', { parent, limits: { pids: { max: -1 } } })).rejects.toThrow(TypeError);
-    await expect(Cgroup.create('bad', { parent, limits: { pids: { max: 2 ** 40 } } })).rejects.toMatchObject({
-      code: 'EINVAL',
-      path: expect.stringContaining('pids.max'),
-    });
-    const layout = detect();
-    expect(existsSync(`${layout.v1.pids ?? layout.unified}/${parent}/bad`)).toBe(false);
-  });
-});
 
 it.skipIf(root)('says who can grant it [needs a plain user]', async () => {
   await expect(Cgroup.create('x', { parent })).rejects.toMatchObject({
-    code: expect.stringMatching(/EACCES|EROFS|EPERM|ENOENT/),
+    reason: expect.stringMatching(/notDelegated|readOnly/),
   });
 });

@@ -1,34 +1,60 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { attempt, Fd, invalid, KernelError, type LaunchProgram, type Part } from '@iso/sys';
-import { CgroupDirectory } from './directory.js';
-import { type Controller, detect, type Layout } from './layout.js';
-import { type Limits, plan } from './limits.js';
+import { invalid, type LaunchProgram, O, type Part, UnsupportedError } from '@iso/sys';
+import type { Controller } from './controller.js';
+import { attachedDevices, type DeviceProgram } from './devices/attach.js';
+import { CgroupError, E } from './error.js';
+import { type CgroupEvent, type EventOptions, watchEvents } from './events/events.js';
+import { openPressure, type PressureOptions, type PressureTrigger } from './events/pressure.js';
+import { freeze, isFreezing, thaw, type WaitOptions } from './freeze.js';
+import { kill, membersOf, pidsIn } from './kill.js';
+import { detect, type Hierarchy, type Layout } from './layout.js';
+import { apply } from './limits/apply.js';
+import type { Limits } from './limits/limits.js';
+import { type PlanOptions, plan, type Write } from './limits/plan.js';
+import { bytes } from './limits/value.js';
+import { moveAll, moveProcess, moveThread } from './move.js';
+import { checkName, Places, pathNames, wanted } from './places.js';
+import type { CgroupDirectory } from './raw/directory.js';
+import { belowUsage, reclaim, shrink } from './shrink.js';
+import { openPeak, type PeakWindow } from './stats/peak.js';
+import { Reader } from './stats/reader.js';
+import type { Stats, StatsPart } from './stats/stats.js';
 
 /** Where a cgroup goes, and what it starts with. */
 export interface CreateOptions {
   limits?: Limits;
   /**
-   * v1 controllers to join; default all. Each is a directory to make and a write before the program runs. Those that
-   * `limits` name are joined in any case, and the freezer where only it can kill reliably (no v2 tree).
+   * Controllers that the group must have, beside those that `limits` name: enabled from the top of v2 down, joined on v1.
+   * Default: cpu, memory, pids and io where they are to be had. `[]`: those of the limits alone.
    */
   controllers?: readonly Controller[];
-  /** Directory of this package's cgroups below the root of each hierarchy, default `iso`. */
-  parent?: string;
+  /** The group above: a path below the top of each hierarchy (default `iso`), or a group, for example a delegated one. */
+  parent?: string | Cgroup;
+  /** The machine's hierarchies, from {@link detect}; narrower where only a part of them is to be used. */
+  layout?: Layout;
+  /** The group takes single threads of processes that are in its parent (v2; v1's groups always do). */
+  threaded?: boolean;
+  /** What to do about limits that the machine's version has no twin of; default `throw`. */
+  onUnsupported?: 'throw' | 'ignore';
 }
 
-/** What a cgroup uses; a part is undefined where its controller is not there. */
-export interface Stats {
-  memory: { currentBytes: number; maxBytes: number | 'max'; oomKills: number } | undefined;
-  pids: { current: number; max: number | 'max' } | undefined;
-  cpu: { usageUs: number } | undefined;
+/** How {@link Cgroup.set} sets. */
+export interface SetOptions extends WaitOptions {
+  /** What to do about limits that the machine's version has no twin of; default `throw`. */
+  onUnsupported?: 'throw' | 'ignore';
+  /**
+   * A memory limit below what is used: `refuse` it (default), `reclaim` until it fits, or `force` it, by which v2 kills. v1 never
+   * kills, but refuses what it cannot reclaim.
+   */
+  lowering?: 'refuse' | 'reclaim' | 'force';
 }
 
-const SIGKILL = 9;
+const PARENT = 'iso';
 
 /**
- * A cgroup: one directory on v2, one in each hierarchy on v1 and hybrid machines. A part of a launch: the process is born
- * in it. Disposing kills what runs in it, waits until it is empty, and removes it.
+ * A cgroup: one directory on v2, one in each hierarchy on v1 and hybrid machines, each held by a descriptor. A part of a
+ * launch: the process is born in it. Disposing kills what runs in it, waits until it is empty, and removes it.
  *
  * @example
  * ```ts root
@@ -38,286 +64,523 @@ const SIGKILL = 9;
  * await job.remove();
  * ```
  */
-export class Cgroup implements AsyncDisposable, Part {
-  /** Its name. */
+export class Cgroup implements AsyncDisposable, Disposable, Part {
+  /** Its name: the last part of its path. */
   readonly name: string;
-  readonly #v2: CgroupDirectory | undefined;
-  readonly #v1: ReadonlyMap<Controller, CgroupDirectory>;
+  readonly #places: Places;
+  readonly #reader: Reader;
   #removed = false;
 
-  private constructor(name: string, v2: CgroupDirectory | undefined, v1: ReadonlyMap<Controller, CgroupDirectory>) {
+  private constructor(name: string, places: Places) {
     this.name = name;
-    this.#v2 = v2;
-    this.#v1 = v1;
+    this.#places = places;
+    this.#reader = new Reader(places);
   }
 
   /**
-   * Creates a cgroup and sets its limits. The name gets this process's identity, so that {@link Cgroup.sweep} finds
-   * it once this process is dead.
+   * Creates a group and sets its limits. The name gets this process's identity, so that {@link Cgroup.sweep} finds it once
+   * this process is dead. Where something is refused nothing of the group stays.
    *
-   * @param name - letters, digits, `_`, `.`, `-`
-   * @param options - limits
-   * @returns the cgroup
-   * @throws KernelError `EACCES`, `EROFS` with a hint where nothing is delegated to this user; `TypeError` for bad names and limits
+   * @param name - letters, digits, `_`, `.`, `-`, `@`, `:`, `+`
+   * @param options - limits, parent
+   * @returns the group
+   * @throws CgroupError `notDelegated`, `readOnly`, `exists`, `internalProcess`, or what {@link Cgroup.set} throws; UnsupportedError for
+   * controllers that the machine has not; `TypeError` for bad names and limits
    */
   static async create(name: string, options: CreateOptions = {}): Promise<Cgroup> {
-    const layout = detect();
-    // Judged before anything exists.
-    plan(options.limits ?? {}, 2);
-    const parent = checkName(options.parent ?? 'iso');
-    const full = `${checkName(name)}@${process.pid}-${startTime(process.pid)}`;
-    const made: CgroupDirectory[] = [];
-    const make = (root: string) => {
-      CgroupDirectory.create(`${root}/${parent}`, false)[Symbol.dispose]();
-      const directory = CgroupDirectory.create(`${root}/${parent}/${full}`, true);
-      made.push(directory);
-      return directory;
-    };
-    const v1 = new Map<Controller, CgroupDirectory>();
-    try {
-      const byRoot = new Map<string, CgroupDirectory>();
-      for (const [controller, root] of Object.entries(layout.v1) as [Controller, string][]) {
-        if (!joins(controller, layout, options)) continue;
-        if (!byRoot.has(root)) byRoot.set(root, make(root));
-        v1.set(controller, byRoot.get(root) as CgroupDirectory);
-      }
-      const v2 = layout.unified === undefined ? undefined : createUnified(layout, parent, options.limits ?? {}, make);
-      const cgroup = new Cgroup(full, v2, v1);
-      cgroup.set(options.limits ?? {});
-      return cgroup;
-    } catch (error) {
-      for (const directory of made) {
-        directory.remove();
-        directory[Symbol.dispose]();
-      }
-      throw error;
-    }
+    checkName(name);
+    if (options.parent instanceof Cgroup) return options.parent.create(`${name}@${identity(process.pid)}`, options);
+    const layout = options.layout ?? detect();
+    const parent = pathNames(options.parent ?? PARENT, layout).join('/');
+    return Cgroup.#make(`${name}@${identity(process.pid)}`, layout, () => parent, options);
   }
 
   /**
-   * Removes the cgroups of processes that are dead: what a killed process left.
+   * Opens a group that is there.
    *
-   * @param options - `parent` as for create
+   * @param path - below the top of each hierarchy (`iso/job`), or absolute below one of the mounts
+   * @param options - `layout`: from {@link detect}
+   * @returns the group, in every hierarchy that has it
+   * @throws CgroupError `removed` where none has it; `TypeError` for paths with `..`
+   */
+  static async open(path: string, options: { layout?: Layout } = {}): Promise<Cgroup> {
+    const layout = options.layout ?? detect();
+    const names = pathNames(path, layout);
+    return Cgroup.#open(layout, () => names.join('/'), path);
+  }
+
+  /**
+   * Opens the group that a process is in, in each hierarchy.
+   *
+   * @param pid - default this process
+   * @param options - `layout`: from {@link detect}
+   * @returns the group; the paths may differ between v1 hierarchies
+   * @throws CgroupError `noSuchProcess`
+   */
+  static async of(pid: number | 'self' = 'self', options: { layout?: Layout } = {}): Promise<Cgroup> {
+    const layout = options.layout ?? detect();
+    const path = `${layout.root === '/' ? '' : layout.root}/proc/${pid}/cgroup`;
+    let cgroup: string;
+    try {
+      cgroup = readFileSync(path, 'latin1');
+    } catch (error) {
+      throw new CgroupError(E.SRCH, { syscall: 'open', path, reason: 'noSuchProcess', cause: error });
+    }
+    const own = detect({ root: layout.root, cgroup }).hierarchies;
+    return Cgroup.#open(layout, ({ mount }) => own.find((one) => one.mount === mount)?.own, path);
+  }
+
+  /**
+   * Removes the groups of processes that are dead, with all that is in them: what a killed process left.
+   *
+   * @param options - `parent` and `layout` as for {@link Cgroup.create}
    * @returns names of those removed
    */
-  static async sweep(options: { parent?: string } = {}): Promise<string[]> {
-    const layout = detect();
-    const parent = checkName(options.parent ?? 'iso');
-    const roots = new Set([...Object.values(layout.v1), ...(layout.unified ? [layout.unified] : [])]);
+  static async sweep(options: { parent?: string; layout?: Layout } = {}): Promise<string[]> {
+    const layout = options.layout ?? detect();
+    const parent = pathNames(options.parent ?? PARENT, layout).join('/');
     const dead = new Set<string>();
-    for (const root of roots) {
-      for (const name of list(`${root}/${parent}`)) if (ownerIsDead(name)) dead.add(name);
+    for (const { mount } of layout.hierarchies) {
+      for (const name of list(`${mount}/${parent}`)) if (ownerIsDead(name)) dead.add(name);
     }
     for (const name of dead) {
-      const open = (root: string | undefined) => {
-        try {
-          return root === undefined ? undefined : CgroupDirectory.open(`${root}/${parent}/${name}`);
-        } catch {
-          return undefined;
-        }
-      };
-      const v1 = new Map<Controller, CgroupDirectory>();
-      for (const [controller, root] of Object.entries(layout.v1) as [Controller, string][]) {
-        const directory = open(root);
-        if (directory) v1.set(controller, directory);
-      }
-      await new Cgroup(name, open(layout.unified), v1)[Symbol.asyncDispose]();
+      const places = Places.open(layout, () => `${parent}/${name}`);
+      await new Cgroup(name, places)[Symbol.asyncDispose]();
     }
     return [...dead];
+  }
+
+  static #make(
+    name: string,
+    layout: Layout,
+    parentOf: (hierarchy: Hierarchy) => string | undefined,
+    { limits = {}, controllers, threaded = false, onUnsupported }: CreateOptions,
+  ): Cgroup {
+    // Judged before anything exists.
+    const dry = Places.open(layout, () => undefined);
+    plan(limits, planning(dry, undefined, onUnsupported));
+    const places = Places.make(layout, parentOf, name, { ...wanted(controllers, Object.keys(limits)), threaded });
+    try {
+      const writes = plan(
+        limits,
+        planning(places, (directory, file) => directory.read(file), onUnsupported),
+      );
+      apply(writes, ({ controller }) => places.homeOf(controller));
+    } catch (error) {
+      for (const directory of places.directories) directory.remove();
+      places[Symbol.dispose]();
+      throw error;
+    }
+    return new Cgroup(name, places);
+  }
+
+  static #open(layout: Layout, pathOf: (hierarchy: Hierarchy) => string | undefined, path: string): Cgroup {
+    const places = Places.open(layout, pathOf);
+    if (places.directories.length === 0) {
+      throw new CgroupError(E.NOENT, { syscall: 'open', path, reason: 'removed', hint: 'there is no such group' });
+    }
+    const longest = places.directories.map((directory) => places.nameOf(directory)).find((name) => name !== '');
+    return new Cgroup(longest ?? '', places);
+  }
+
+  /**
+   * Creates a group below this one.
+   *
+   * @param name - taken as it is
+   * @param options - as for {@link Cgroup.create}
+   * @returns the group
+   * @throws CgroupError as {@link Cgroup.create}; `internalProcess` where this one has processes and the child needs v2 controllers
+   */
+  async create(name: string, options: Omit<CreateOptions, 'parent' | 'layout'> = {}): Promise<Cgroup> {
+    checkName(name);
+    this.#live();
+    return Cgroup.#make(name, this.#places.layout, (hierarchy) => this.#places.pathIn(hierarchy), options);
+  }
+
+  /**
+   * Opens a group below this one.
+   *
+   * @param name - of a direct child
+   * @returns the group
+   * @throws CgroupError `removed` where there is none
+   */
+  async open(name: string): Promise<Cgroup> {
+    checkName(name);
+    const { layout } = this.#places;
+    return Cgroup.#open(
+      layout,
+      (hierarchy) => {
+        const path = this.#places.pathIn(hierarchy);
+        return path === undefined ? undefined : `${path}/${name}`;
+      },
+      name,
+    );
+  }
+
+  /** Names of the groups right below it. */
+  children(): string[] {
+    return [...new Set(this.#places.directories.flatMap((directory) => directory.children()))];
   }
 
   /**
    * Its directory for a controller.
    *
-   * @param controller - which; default the v2 tree
-   * @returns the path, undefined where there is none
+   * @param controller - which; default the v2 tree, or where there is none the first v1 hierarchy that it is in
+   * @returns the path, undefined where it has not got that controller
    */
   path(controller?: Controller): string | undefined {
-    return (controller === undefined ? this.#v2 : (this.#v1.get(controller) ?? this.#v2))?.path;
+    return this.#places.of(controller ?? 'cgroup')?.path;
   }
 
-  /** Pids in it, as the caller sees them. */
+  /** The kernel's number of it, by which nftables and BPF know it: the inode of its v2 directory. */
+  get id(): bigint | undefined {
+    return this.#places.v2?.inode;
+  }
+
+  /** Controllers that count and limit it here. */
+  get controllers(): Controller[] {
+    const { hierarchies } = this.#places.layout;
+    const all = new Set(hierarchies.flatMap((hierarchy) => hierarchy.controllers));
+    return [...all].filter((controller) => this.#places.of(controller) !== undefined);
+  }
+
+  /** Processes in it, as this pid namespace numbers them. */
   get pids(): number[] {
-    const directory = this.#v1.get('pids') ?? this.#v2 ?? [...this.#v1.values()][0];
-    return (directory?.read('cgroup.procs') ?? '')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map(Number);
+    const directory = this.#places.v2 ?? this.#places.of('pids') ?? this.#places.directories[0];
+    return directory ? pidsIn(directory).filter((pid) => pid !== 0) : [];
+  }
+
+  /** Processes in it and below it, in any of its hierarchies. */
+  get allPids(): number[] {
+    return membersOf(this.#places).filter((pid) => pid !== 0);
   }
 
   /**
-   * Sets limits; what is not named stays.
+   * Threads in it, where a controller of its own counts them.
+   *
+   * @param controller - in whose hierarchy; default the first
+   */
+  tids(controller?: Controller): number[] {
+    const directory = controller ? this.#places.homeOf(controller) : this.#places.directories[0];
+    if (!directory) return [];
+    return pidsIn(directory, directory.version === 1 ? 'tasks' : 'cgroup.threads');
+  }
+
+  /**
+   * The writes that {@link Cgroup.set} would do, in order; nothing is written.
    *
    * @param limits - new limits
-   * @throws KernelError `ENOENT` where a controller is missing, `EBUSY` where more is used on v1
+   * @param options - `onUnsupported`
+   * @returns writes
+   * @throws what {@link plan} throws
    */
-  set(limits: Limits): void {
-    const writes = [
-      ...plan(limits, 1).filter((write) => this.#v1.has(write.controller)),
-      ...plan(limits, 2).filter((write) => !this.#v1.has(write.controller)),
-    ];
-    for (const { controller, file, value, optional } of writes) {
-      (this.#v1.get(controller) ?? this.#v2)?.write(file, value, optional ? { optional } : {});
-    }
+  plan(limits: Limits, options: Pick<SetOptions, 'onUnsupported'> = {}): Write[] {
+    this.#live();
+    const read = (directory: CgroupDirectory, file: string) => directory.read(file);
+    return plan(limits, planning(this.#places, read, options.onUnsupported));
   }
 
   /**
-   * What it uses now.
+   * Sets limits; what is not named stays. Each write is read back; where one is refused, those before it are undone.
    *
-   * @returns figures of the controllers that are there
+   * @param limits - new limits
+   * @param options - what to do about memory limits below the use
+   * @throws CgroupError `belowUsage`, `controllerNotEnabled`, `invalidValue`, `notApplied`, `noSuchDevice`, `notDelegated`, `removed`;
+   * UnsupportedError; `TypeError` for limits that are none
    */
-  stats(): Stats {
-    const { memory, pids, cpu } = {
-      memory: this.#v1.get('memory'),
-      pids: this.#v1.get('pids'),
-      cpu: this.#v1.get('cpuacct'),
-    };
-    return {
-      memory: memory
-        ? memoryStats(memory, 'memory.usage_in_bytes', 'memory.limit_in_bytes', 'memory.oom_control')
-        : this.#v2 && memoryStats(this.#v2, 'memory.current', 'memory.max', 'memory.events'),
-      pids: pidsStats(pids ?? this.#v2),
-      cpu: cpu
-        ? usage(cpu.read('cpuacct.usage'), 1000)
-        : usage(/^usage_usec (\d+)$/m.exec(this.#v2?.read('cpu.stat') ?? '')?.[1], 1),
-    };
+  async set(limits: Limits, options: SetOptions = {}): Promise<void> {
+    this.plan(limits, options);
+    const max = limits.memory?.max === undefined ? 'max' : bytes(limits.memory.max, 'memory.max');
+    if (max !== 'max') await this.#makeRoom(max, options);
+    apply(this.plan(limits, options), ({ controller }) => this.#places.homeOf(controller));
+    this.#reader.refresh();
+  }
+
+  async #makeRoom(max: number, { lowering = 'refuse', ...options }: SetOptions): Promise<void> {
+    const memory = this.#places.homeOf('memory');
+    const used = Number(memory.read(memory.version === 2 ? 'memory.current' : 'memory.usage_in_bytes') ?? 0);
+    if (used <= max || lowering === 'force') return;
+    if (lowering === 'refuse') throw belowUsage(memory, max, used);
+    if (lowering !== 'reclaim') throw invalid(`lowering must be refuse, reclaim or force, not ${String(lowering)}`);
+    await shrink(memory, max, options);
+  }
+
+  /**
+   * Takes memory back now: caches are dropped, anonymous memory swapped out. v2 since Linux 5.19.
+   *
+   * @param amount - bytes, or text with a suffix
+   * @returns whether so much went
+   */
+  reclaim(amount: number | string): boolean {
+    const number = bytes(amount, 'amount');
+    if (number === 'max') throw invalid('amount must be a number of bytes');
+    const directory = this.#places.homeOf('memory');
+    if (!directory.has('memory.reclaim'))
+      throw new UnsupportedError('memory.reclaim', 'no such file', { since: '5.19' });
+    return reclaim(directory, number);
+  }
+
+  /**
+   * What it uses now. The files stay open for the next time.
+   *
+   * @param options - `only`: the parts to read; default all
+   * @returns figures of the controllers that are there
+   * @throws CgroupError `removed`
+   */
+  stats(options: { only?: readonly StatsPart[] } = {}): Stats {
+    this.#live();
+    return this.#reader.read(options.only);
+  }
+
+  /** Memory by node, from `memory.numa_stat`. v1 counts pages, v2 bytes. */
+  numaStats(): Record<string, Record<string, number>> | undefined {
+    this.#live();
+    return this.#reader.numa();
+  }
+
+  /**
+   * A control file as it is, for what this package has no word for.
+   *
+   * @param file - `cpu.max`
+   * @returns its text without the last newline; undefined where there is none
+   */
+  read(file: string): string | undefined {
+    this.#live();
+    return this.#directoryOf(file).read(file);
+  }
+
+  /**
+   * Writes a control file as it is, in one write; nothing is read back.
+   *
+   * @param file - `cpu.max`
+   * @param value - text
+   */
+  write(file: string, value: string): void {
+    this.#live();
+    this.#directoryOf(file).write(file, value);
+  }
+
+  #directoryOf(file: string): CgroupDirectory {
+    if (!/^[\w.]+$/.test(file)) throw invalid(`not the name of a control file: ${JSON.stringify(file)}`);
+    const prefix = file.split('.')[0] === 'blkio' ? 'io' : (file.split('.')[0] as Controller);
+    return this.#places.of(prefix) ?? this.#places.homeOf('cgroup');
   }
 
   /** The process is born in it. */
   confine(program: LaunchProgram): void {
-    for (const directory of new Set(this.#v1.values())) {
+    this.#live();
+    for (const directory of this.#places.v1) {
       // Not cgroup.procs: for the one thread that writes 0 here, the kernel takes no machine-wide lock, which waits for RCU.
-      const tasks = directory.open('tasks');
+      const tasks = directory.openFd('tasks', O.WRONLY);
       program.defer(() => tasks.close());
       program.step('birth', 'write', [tasks, '0', 1], { text: `write(${directory.path}/tasks, "0")` });
     }
-    if (this.#v2) program.cgroup(this.#v2.fd);
+    if (this.#places.v2) program.cgroup(this.#places.v2.fd);
     if (this.frozen) program.mayBlock();
   }
 
-  /** Whether it was told to freeze. */
+  /**
+   * Moves a process with all its threads into it. Prefer to let it be born here: what it forked before stays outside, and the
+   * move stops every fork of the machine for some milliseconds.
+   *
+   * @param pid - as this pid namespace numbers it
+   * @throws CgroupError `noSuchProcess`, `internalProcess`, `threaded`, `notDelegated`; it is where it was then
+   */
+  async move(pid: number): Promise<void> {
+    this.#live();
+    await moveProcess(this.#places, pid);
+  }
+
+  /**
+   * Moves one thread into it, for example of a `worker_threads` Worker, which learns its number by `gettid`. v2: the group is
+   * {@link CreateOptions.threaded}, below one that the thread's process is in.
+   *
+   * @param tid - thread id
+   * @throws CgroupError `threaded`, `noSuchProcess`
+   */
+  async moveThread(tid: number): Promise<void> {
+    this.#live();
+    await moveThread(this.#places, tid);
+  }
+
+  /**
+   * Moves every process of another group into it, and those that they fork meanwhile.
+   *
+   * @param from - the other group; those below it stay
+   */
+  async moveAll(from: Cgroup): Promise<void> {
+    this.#live();
+    await moveAll(from.#places, this.#places);
+  }
+
+  /** Whether it stands still, or was told to. */
   get frozen(): boolean {
-    const freezer = this.#v1.get('freezer');
-    if (freezer && freezer.read('freezer.state') !== 'THAWED') return true;
-    return this.#v2?.read('cgroup.freeze') === '1';
+    return isFreezing(this.#places);
   }
 
   /**
-   * Stops everything in it, without a signal.
+   * Stops everything in it, without a signal, and waits until it stands still.
    *
-   * @throws KernelError where the kernel cannot
+   * @param options - `signal`, `timeoutMs` (default 10,000)
+   * @throws CgroupError `busy` where it does not; it runs on then
    */
-  async freeze(): Promise<void> {
-    const freezer = this.#v1.get('freezer');
-    if (!freezer) {
-      this.#v2?.write('cgroup.freeze', '1');
-      await until(() => /^frozen 1$/m.test(this.#v2?.read('cgroup.events') ?? ''), 'the cgroup does not freeze');
-      return;
-    }
-    for (let tries = 1; ; tries++) {
-      freezer.write('freezer.state', 'FROZEN');
-      if (freezer.read('freezer.state') === 'FROZEN') return;
-      // A process that forks all the time escapes: let it run on, and try again.
-      if (tries % 50 === 0) freezer.write('freezer.state', 'THAWED');
-      if (tries > 1000) throw new KernelError(16, { syscall: 'write', path: `${freezer.path}/freezer.state` });
-      await sleep(1);
-    }
-  }
-
-  /** Lets everything in it go on. */
-  thaw(): void {
-    this.#v1.get('freezer')?.write('freezer.state', 'THAWED');
-    this.#v2?.write('cgroup.freeze', '0', { optional: true });
+  async freeze(options: WaitOptions = {}): Promise<void> {
+    this.#live();
+    await freeze(this.#places, options);
   }
 
   /**
-   * Kills every process in it and waits until it is empty, whatever they fork meanwhile.
+   * Lets everything in it go on, and waits until it does; an ancestor that is frozen still holds it.
    *
-   * @throws KernelError `EBUSY` where something survives 10 seconds
+   * @param options - `signal`, `timeoutMs` (default 10,000)
    */
-  async kill(): Promise<void> {
-    if (this.#v2?.read('cgroup.events') !== undefined) this.#v2.write('cgroup.kill', '1', { optional: true });
-    if (this.pids.length > 0 && this.#v1.has('freezer')) {
-      try {
-        await this.freeze();
-        for (const pid of this.pids) killByPidfd(pid);
-      } finally {
-        // What is frozen cannot die.
-        this.thaw();
-      }
-    }
-    await until(() => {
-      const left = this.pids;
-      for (const pid of left) killByPidfd(pid);
-      return left.length === 0;
-    }, 'processes of the cgroup survive SIGKILL');
+  async thaw(options: WaitOptions = {}): Promise<void> {
+    this.#live();
+    await thaw(this.#places, options);
+  }
+
+  /**
+   * Kills every process in it and below it, and waits until it is empty, whatever they fork meanwhile. Frozen ones too.
+   *
+   * @param options - `signal`, `timeoutMs` (default 10,000)
+   * @throws CgroupError `busy` where something survives; `threaded` for a threaded v2 group
+   */
+  async kill(options: WaitOptions = {}): Promise<void> {
+    this.#live();
+    await kill(this.#places, options);
+  }
+
+  /**
+   * What happens to it, as it happens: see {@link CgroupEvent}. Ends when the group is removed, or the signal says so.
+   *
+   * @param options - which events; `signal`
+   * @returns an endless iterable; leaving the loop closes it
+   */
+  events(options: EventOptions = {}): AsyncIterableIterator<CgroupEvent> {
+    this.#live();
+    return watchEvents(this.#places, options);
+  }
+
+  /**
+   * Tells when its tasks stand still for a resource for too long, by a pressure trigger of the kernel. v2 or hybrid.
+   *
+   * @param resource - `cpu`, `memory`, `io` or `irq`
+   * @param options - threshold and window
+   * @returns an iterable of what was lost since the last time; dispose it, or leave the loop
+   * @throws UnsupportedError where pressure accounting is off; CgroupError `invalidValue`, with a hint on windows without privilege
+   */
+  pressure(resource: 'cpu' | 'memory' | 'io' | 'irq', options: PressureOptions): PressureTrigger {
+    this.#live();
+    return openPressure(this.#places.v2, resource, options);
+  }
+
+  /**
+   * The highest use of memory from now on, by a reset of `memory.peak` for this descriptor alone (Linux 6.12); on v1 of
+   * `memory.max_usage_in_bytes` for everybody.
+   *
+   * @param of - memory, or swap
+   * @returns the window; dispose it
+   * @throws UnsupportedError where the kernel cannot reset it
+   */
+  peakWindow(of: 'memory' | 'swap' = 'memory'): PeakWindow {
+    this.#live();
+    return openPeak(this.#places.homeOf('memory'), of);
+  }
+
+  /** BPF programs that judge the use of devices, attached to it; none on v1. */
+  devicePrograms(): DeviceProgram[] {
+    const directory = this.#places.of('devices');
+    return directory?.version === 2 ? attachedDevices(directory) : [];
   }
 
   /**
    * Removes it; it must be empty. Waits for processes that are just ending.
    *
-   * @throws KernelError `EBUSY` where processes or children stay
+   * @param options - `recursive`: first those below it
+   * @throws CgroupError `busy` where processes or groups below it stay
    */
-  async remove(): Promise<void> {
+  async remove(options: { recursive?: boolean } = {}): Promise<void> {
     if (this.#removed) return;
-    for (const directory of new Set([...this.#v1.values(), ...(this.#v2 ? [this.#v2] : [])])) {
-      for (let wait = 1; ; wait *= 2) {
-        const errno = directory.remove();
-        if (errno === 0) break;
-        if (errno !== 16 || wait > 512) throw new KernelError(errno, { syscall: 'rmdir', path: directory.path });
-        await sleep(wait);
-      }
-      directory[Symbol.dispose]();
-    }
+    this.#reader.close();
+    for (const directory of this.#places.directories) await removeDirectory(directory, options.recursive ?? false);
+    this.#removed = true;
+    this.#places[Symbol.dispose]();
+  }
+
+  /** Closes its descriptors; the group stays. */
+  [Symbol.dispose](): void {
+    this.#reader.close();
+    this.#places[Symbol.dispose]();
     this.#removed = true;
   }
 
-  /** Kills, waits until it is empty, removes; again does nothing. */
+  /** Kills, waits until it is empty, removes it with all below it; again does nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#removed) return;
     await this.kill();
-    await this.remove();
+    await this.remove({ recursive: true });
+  }
+
+  #live(): void {
+    if (!this.#removed) return;
+    throw new CgroupError(E.NOENT, {
+      syscall: 'open',
+      path: this.name,
+      reason: 'removed',
+      hint: 'this handle was closed',
+    });
   }
 }
 
-function joins(controller: Controller, layout: Layout, { controllers, limits = {} }: CreateOptions): boolean {
-  if (!controllers || controllers.includes(controller) || controller in limits) return true;
-  return controller === 'freezer' && layout.unified === undefined;
+function planning(
+  places: Places,
+  read: ((directory: CgroupDirectory, file: string) => string | undefined) | undefined,
+  onUnsupported: 'throw' | 'ignore' | undefined,
+): PlanOptions {
+  return {
+    version: (controller) => places.versionOf(controller),
+    ...(read
+      ? {
+          read: (controller, file) => {
+            const directory = places.of(controller);
+            return directory && read(directory, file);
+          },
+        }
+      : {}),
+    ...(onUnsupported ? { onUnsupported } : {}),
+  };
 }
 
-/** On a unified machine the controllers that limits need are enabled from the root down. */
-function createUnified(
-  layout: Layout,
-  parent: string,
-  limits: Limits,
-  make: (root: string) => CgroupDirectory,
-): CgroupDirectory {
-  const root = layout.unified as string;
-  if (layout.kind === 'unified') {
-    const wanted = Object.keys(limits);
-    for (const path of [root, `${root}/${parent}`]) {
-      if (path !== root) CgroupDirectory.create(path, false)[Symbol.dispose]();
-      const directory = CgroupDirectory.open(path);
+/** Tasks that are just ending keep a directory busy for some milliseconds. */
+async function removeDirectory(directory: CgroupDirectory, recursive: boolean): Promise<void> {
+  if (recursive) {
+    for (const name of directory.children()) {
+      const child = directory.descend(name);
+      if (!child) continue;
       try {
-        const enabled = (directory.read('cgroup.subtree_control') ?? '').split(' ');
-        for (const controller of wanted) {
-          if (!enabled.includes(controller)) directory.write('cgroup.subtree_control', `+${controller}`);
-        }
+        await removeDirectory(child, true);
       } finally {
-        directory[Symbol.dispose]();
+        child[Symbol.dispose]();
       }
     }
   }
-  return make(root);
+  for (let wait = 1; ; wait *= 2) {
+    const errno = directory.remove();
+    if (errno === 0) return;
+    if (errno !== E.BUSY || wait > 512 || (!recursive && directory.children().length > 0)) {
+      throw directory.failure(errno, 'rmdir');
+    }
+    await sleep(wait);
+  }
 }
 
-function checkName(name: string): string {
-  if (!/^[\w][\w.-]{0,99}$/.test(name)) throw invalid(`not the name of a cgroup: ${JSON.stringify(name)}`);
-  return name;
+/** Pid and start time: a pid alone comes back. */
+function identity(pid: number): string {
+  return `${pid}-${startTime(pid)}`;
 }
 
 function startTime(pid: number): string {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
   return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] as string;
 }
 
@@ -339,46 +602,4 @@ function list(path: string): string[] {
   } catch {
     return [];
   }
-}
-
-/** Signals go to what a pid is now, held by a pidfd while we look. */
-function killByPidfd(pid: number): void {
-  const fd = attempt('pidfd_open', pid, 0);
-  if (fd < 0) return;
-  const pidfd = Fd.own(fd);
-  attempt('pidfd_send_signal', pidfd, SIGKILL, null, 0);
-  pidfd.close();
-}
-
-async function until(done: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  for (let wait = 1; !done(); wait = Math.min(wait * 2, 50)) {
-    if (Date.now() > deadline) throw new KernelError(16, { syscall: 'write', call: 'cgroup', hint: what });
-    await sleep(wait);
-  }
-}
-
-function memoryStats(directory: CgroupDirectory, current: string, max: string, events: string): Stats['memory'] {
-  const used = directory.read(current);
-  if (used === undefined) return undefined;
-  const limit = directory.read(max) ?? 'max';
-  // v1 writes "no limit" as the largest page-aligned number.
-  const maxBytes = limit === 'max' || Number(limit) > 2 ** 62 ? 'max' : Number(limit);
-  return {
-    currentBytes: Number(used),
-    maxBytes,
-    oomKills: Number(/^oom_kill (\d+)$/m.exec(directory.read(events) ?? '')?.[1] ?? 0),
-  };
-}
-
-function pidsStats(directory: CgroupDirectory | undefined): Stats['pids'] {
-  const current = directory?.read('pids.current');
-  const max = directory?.read('pids.max');
-  return current === undefined
-    ? undefined
-    : { current: Number(current), max: max === undefined || max === 'max' ? 'max' : Number(max) };
-}
-
-function usage(text: string | undefined, divisor: number): Stats['cpu'] {
-  return text === undefined ? undefined : { usageUs: Math.floor(Number(text) / divisor) };
 }

@@ -1,0 +1,95 @@
+// What the kernel tests share: where they run, and processes that are born in a group by nothing but the launcher.
+import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { type Fd, LaunchProgram, launch, reap, StringArray, watchFd } from '@iso/sys';
+import { expect } from 'vitest';
+import { type Cgroup, type Controller, detect, hierarchyOf, type Layout, onlyVersion } from './index.js';
+
+export const root = process.getuid?.() === 0;
+const machine = detect();
+
+/** The ways to see this machine: as it is, and on hybrid ones each half by itself. */
+export const layouts: [string, Layout][] =
+  machine.kind === 'hybrid'
+    ? [
+        ['hybrid', machine],
+        ['legacy', onlyVersion(machine, 1)],
+      ]
+    : [[machine.kind, machine]];
+
+/** The v2 tree alone, with whatever controllers it has. */
+export const unified: Layout | undefined = machine.unified === undefined ? undefined : onlyVersion(machine, 2);
+
+/** Whether a controller is on a version here. */
+export function has(layout: Layout | undefined, controller: Controller, version?: 1 | 2): boolean {
+  const hierarchy = layout && hierarchyOf(layout, controller);
+  return root && hierarchy !== undefined && (version === undefined || hierarchy.version === version);
+}
+
+/** One for each test file; `afterAll(clean(parent))`. */
+export const testParent = (name: string) => `iso-test-${process.pid}-${name}`;
+
+/** Removes what tests that failed left, with no help of what is tested. */
+export const clean = (parent: string) => async () => {
+  const places = machine.hierarchies.map(({ mount }) => `${mount}/${parent}`);
+  const below = (path: string): string[] => [
+    ...readdirSync(path, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .flatMap((entry) => below(`${path}/${entry.name}`)),
+    path,
+  ];
+  for (let tries = 0; tries < 100 && places.some(existsSync); tries++) {
+    for (const path of places.filter(existsSync).flatMap(below)) {
+      try {
+        if (existsSync(`${path}/cgroup.kill`)) writeFileSync(`${path}/cgroup.kill`, '1', { flag: 'r+' });
+        if (existsSync(`${path}/freezer.state`)) writeFileSync(`${path}/freezer.state`, 'THAWED', { flag: 'r+' });
+        for (const pid of readFileSync(`${path}/cgroup.procs`, 'utf8').split('\n').filter(Boolean)) {
+          process.kill(Number(pid), 'SIGKILL');
+        }
+        rmdirSync(path);
+      } catch {
+        // Busy with what was killed a moment ago.
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+};
+
+/** What the kernel has in a group's file. */
+export function file(group: Cgroup, controller: Controller | undefined, name: string): string {
+  return readFileSync(`${group.path(controller)}/${name}`, 'utf8').trim();
+}
+
+/** A shell that is born in a group. */
+export function shell(group: Cgroup, script: string): LaunchProgram {
+  const program = new LaunchProgram();
+  group.confine(program);
+  program.step('fds', 'fcntl', [2, 2, 0]);
+  program.closeFrom(3);
+  program.step('exec', 'execve', [
+    '/bin/sh',
+    new StringArray(['sh', '-c', script]),
+    new StringArray(['PATH=/usr/bin:/bin']),
+  ]);
+  return program;
+}
+
+/** Starts one. */
+export function run(group: Cgroup, script: string) {
+  return launch(shell(group, script));
+}
+
+export async function ended(pidfd: Fd) {
+  await watchFd(pidfd);
+  const status = reap(pidfd);
+  pidfd.close();
+  return status;
+}
+
+/** Waits for something to become true, on slow machines too. */
+export async function eventually(what: () => boolean, timeoutMs = 20_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!what()) {
+    expect(Date.now(), `it does not come about: ${what}`).toBeLessThan(deadline);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
