@@ -25,7 +25,7 @@ export class Container implements AsyncDisposable {
     this.startedInMs = startedInMs;
     this.exited = child.exited.then(async (exit) => {
       try {
-        return { ...exit, oomKilled: (cgroup?.stats().memory?.oomKills ?? 0) > 0 };
+        return { ...exit, oomKilled: (cgroup?.stats({ only: ['memory'] }).memory?.events?.oomKill ?? 0) > 0 };
       } finally {
         await dispose(cgroup);
       }
@@ -102,7 +102,7 @@ async function createCgroup(name: string, { memory, cpus, pidsLimit }: Container
   return Cgroup.create(name, {
     controllers: [],
     limits: {
-      ...(memory === undefined ? {} : { memory: { max: memory } }),
+      ...(memory === undefined ? {} : { memory: { max: memory, swap: { max: 0 } } }),
       ...(cpus === undefined ? {} : { cpu: { max: cpus } }),
       ...(pidsLimit === undefined ? {} : { pids: { max: pidsLimit } }),
     },
