@@ -306,7 +306,8 @@ for (const [kind, layout] of layouts) {
         expect((await ended(pidfd))?.signal).toBe(9);
         return group.path() === undefined;
       };
-      for (let batch = 0; batch < 4; batch++) {
+      // A virtual machine without hardware help takes minutes for all of them.
+      for (let batch = 0; batch < (process.env.ISO_VM ? 1 : 4); batch++) {
         await Promise.all(Array.from({ length: 50 }, (_, i) => one(batch * 50 + i)));
       }
     }, 240_000);

@@ -22,6 +22,7 @@ export {
 } from './layout.js';
 export { blkioToIoWeight, ioToBlkioWeight, memswToSwap, sharesToWeight, weightToShares } from './limits/convert.js';
 export type { Bytes, CpuLimits, CpusetLimits, Device, IoLimits, Limits, MemoryLimits } from './limits/limits.js';
+export { fromOCI, type OciResources, type OciThrottle, toOCI } from './limits/oci.js';
 export { type PlanOptions, plan, type Shape, type Write } from './limits/plan.js';
 export type { CpuStats } from './stats/cpu.js';
 export type { CpusetStats, LegacyCpuset } from './stats/cpuset.js';
