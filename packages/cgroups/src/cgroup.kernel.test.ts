@@ -70,12 +70,19 @@ for (const [kind, layout] of layouts) {
       const group = await make('cpu', { limits: { cpu: { max: 0.1 } } });
       const { pidfd } = run(group, 'while :; do :; done');
       await eventually(() => (group.stats().cpu?.nrThrottled ?? 0) > 2);
-      const before = group.stats({ only: ['cpu'] });
-      await new Promise((resolve) => setTimeout(resolve, 3000));
-      const after = group.stats({ only: ['cpu'] });
-      const cores = ((after.cpu?.usageUsec ?? 0) - (before.cpu?.usageUsec ?? 0)) / 1000 / (after.atMs - before.atMs);
+      const share = async () => {
+        const before = group.stats({ only: ['cpu'] });
+        await new Promise((resolve) => setTimeout(resolve, 3000));
+        const after = group.stats({ only: ['cpu'] });
+        return ((after.cpu?.usageUsec ?? 0) - (before.cpu?.usageUsec ?? 0)) / 1000 / (after.atMs - before.atMs);
+      };
+      // Never more; and as much, as soon as others leave it so much.
+      let cores = 0;
+      for (let window = 0; window < 5 && cores < 0.09; window++) {
+        cores = await share();
+        expect(cores).toBeLessThan(0.11);
+      }
       expect(cores).toBeGreaterThan(0.09);
-      expect(cores).toBeLessThan(0.11);
       await group.kill();
       await ended(pidfd);
       await group.remove();

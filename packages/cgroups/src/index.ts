@@ -5,6 +5,7 @@
  */
 export { Cgroup, type CreateOptions, type SetOptions } from './cgroup.js';
 export { type Controller, controllerNamed, type Version } from './controller.js';
+export { type Delegation, delegate, findDelegated, openDelegated } from './delegation.js';
 export type { DeviceProgram } from './devices/attach.js';
 export type { DeviceRule } from './devices/rule.js';
 export { CgroupError, type CgroupErrorFields, type Reason } from './error.js';

@@ -81,7 +81,8 @@ export class StatFile {
       }
       at += key.bytes.length;
       let value = 0;
-      for (let byte = bytes[at] as number; byte >= ZERO; byte = bytes[++at] as number) value = value * 10 + byte - ZERO;
+      for (let byte = bytes[at] as number; byte >= ZERO; byte = bytes[++at] as number)
+        value = value * 10 + (byte - ZERO);
       result[key.name] = value;
       while (at < length && bytes[at++] !== NEWLINE);
     }
@@ -170,7 +171,7 @@ function numberAt(at: number): number {
   const negative = bytes[at] === MINUS;
   if (negative) at++;
   for (let byte = bytes[at] as number; byte >= ZERO && byte < ZERO + 10; byte = bytes[++at] as number) {
-    value = value * 10 + byte - ZERO;
+    value = value * 10 + (byte - ZERO);
   }
   return negative ? -value : value;
 }

@@ -1,0 +1,116 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { Cgroup, delegate, findDelegated, type Layout } from './index.js';
+import { clean, has, testParent, unified } from './kit.js';
+
+const parent = testParent('delegation');
+afterAll(clean(parent));
+
+const UID = 65_534;
+
+/** A program of the plain user's, born in the group: a shell writes itself there while it still may. */
+function asUser(group: Cgroup, source: string) {
+  const script = `import { Cgroup, findDelegated, openDelegated, onlyVersion, detect } from ${JSON.stringify(`${import.meta.dirname}/index.ts`)};
+    ${source}`;
+  return spawnSync(
+    'sh',
+    [
+      '-c',
+      'echo 0 > "$0/cgroup.procs" && exec "$@"',
+      group.path('freezer') as string,
+      'setpriv',
+      `--reuid=${UID}`,
+      `--regid=${UID}`,
+      '--clear-groups',
+      process.execPath,
+      '--conditions=iso-source',
+      '--import',
+      'tsx',
+      '--input-type=module',
+      '-e',
+      script,
+    ],
+    { encoding: 'utf8', env: { ...process.env, HOME: '/', TSX_DISABLE_CACHE: '1' } },
+  );
+}
+
+describe.skipIf(!has(unified, 'freezer', 2))('delegation on v2 [needs root and a v2 tree]', () => {
+  const layout = unified as Layout;
+
+  it('gives away what makes groups, and not the limits', async () => {
+    const group = await Cgroup.create('give', { parent, layout, controllers: [] });
+    delegate(group, UID, UID);
+    const owner = (file: string) => statSync(`${group.path('freezer')}/${file}`).uid;
+    for (const file of ['', 'cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads']) expect(owner(file)).toBe(UID);
+    for (const file of ['cgroup.freeze', 'cgroup.kill', 'cgroup.max.depth']) expect(owner(file)).toBe(0);
+    expect(() => delegate(group, -1, 0)).toThrow(TypeError);
+    await group.remove();
+  });
+
+  it('root without a subtree of its own finds what it may write', () => {
+    const found = findDelegated({ layout });
+    expect(readFileSync('/proc/self/cgroup', 'utf8')).toContain('0::');
+    expect(found?.path).toBe('/');
+  });
+
+  it('a plain user, started inside, finds it, leaves for a leaf, makes groups with limits, starts and kills', async () => {
+    const group = await Cgroup.create('user', { parent, layout });
+    delegate(group, UID, UID);
+    const { stdout, stderr, status } = asUser(
+      group,
+      `const layout = onlyVersion(detect(), 2);
+       const found = findDelegated({ layout });
+       const mine = await openDelegated({ layout });
+       const limits = found.controllers.includes('pids') ? { pids: { max: 5 } } : {};
+       const job = await Cgroup.create('job', { parent: mine, limits });
+       const out = { path: found.path, populated: found.populated, procs: mine.pids, children: mine.children().length, max: job.stats().pids?.max };
+       let refused;
+       try { mine.write('cgroup.max.depth', '1'); } catch (error) { refused = error.reason; }
+       await job.remove();
+       mine[Symbol.dispose]();
+       console.log(JSON.stringify({ ...out, refused }));`,
+    );
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({
+      path: `/${parent}/${group.name}`,
+      populated: true,
+      procs: [],
+      children: 2,
+      refused: 'notDelegated',
+    });
+    if (has(layout, 'pids', 2)) expect(result.max).toBe(5);
+    await group[Symbol.asyncDispose]();
+  });
+
+  it('a plain user outside is told who can grant it', async () => {
+    const group = await Cgroup.create('outside', { parent, layout, controllers: [] });
+    const { stdout, status } = asUser(
+      group,
+      `const layout = onlyVersion(detect(), 2);
+       const reasons = [findDelegated({ layout }) === undefined];
+       for (const attempt of [() => openDelegated({ layout }), () => Cgroup.create('x', { layout })])
+         await attempt().catch((error) => reasons.push(error.reason, /Delegate=yes/.test(error.hint)));
+       console.log(JSON.stringify(reasons));`,
+    );
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toEqual([true, 'notDelegated', true, 'notDelegated', true]);
+    await group[Symbol.asyncDispose]();
+  });
+
+  it('a read-only hierarchy, and none at all, are typed errors', () => {
+    const script = (mount: string) =>
+      `${mount} && exec ${process.execPath} --conditions=iso-source --import tsx --input-type=module -e '
+        import { Cgroup } from "${import.meta.dirname}/index.ts";
+        await Cgroup.create("x", { parent: "${parent}" }).catch((error) => console.log(error.name, error.reason, error.code));'`;
+    const inNamespace = (mount: string) =>
+      execFileSync('unshare', ['-m', 'sh', '-c', script(mount)], { encoding: 'utf8' }).trim();
+    const all = 'for m in $(grep -E " - cgroup2? " /proc/self/mountinfo | cut -d" " -f5)';
+    expect(inNamespace(`${all}; do mount -o remount,bind,ro $m; done`)).toBe('CgroupError readOnly EROFS');
+    expect(inNamespace(`${all}; do umount -l $m; done; umount -l /sys/fs/cgroup 2>/dev/null; true`)).toMatch(
+      /^UnsupportedError .* EUNSUPPORTED$/,
+    );
+  });
+});
