@@ -9,6 +9,7 @@ import { run as runContainer } from '@iso/container';
 import { namespaces } from '@iso/namespaces';
 import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
+import { rows as cgroups } from './cgroups.js';
 
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -219,4 +220,5 @@ export const rows = [
   { name: 'container-run', target: 0.35, measure: containerRun },
   { name: 'container-run-200', target: 0.35, measure: containerRun200 },
   { name: 'rss-per-container', target: 1, measure: rssPerContainer },
+  ...cgroups,
 ];
