@@ -90,7 +90,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
   static async create(name: string, options: CreateOptions = {}): Promise<Cgroup> {
     checkName(name);
     if (options.parent instanceof Cgroup) return options.parent.create(`${name}@${identity(process.pid)}`, options);
-    const layout = options.layout ?? detect();
+    const layout = options.layout ?? recent();
     const parent = pathNames(options.parent ?? PARENT, layout).join('/');
     return Cgroup.#make(`${name}@${identity(process.pid)}`, layout, () => parent, options);
   }
@@ -161,11 +161,10 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
     plan(limits, planning(dry, undefined, onUnsupported));
     const places = Places.make(layout, parentOf, name, { ...wanted(controllers, Object.keys(limits)), threaded });
     try {
-      const writes = plan(
-        limits,
-        planning(places, (directory, file) => directory.read(file), onUnsupported),
-      );
-      apply(writes, ({ controller }) => places.homeOf(controller));
+      // A new group's limits are the kernel's defaults; which files it has for I/O is the machine's.
+      const io = (directory: CgroupDirectory, file: string) =>
+        file.endsWith('weight') ? directory.read(file) : undefined;
+      apply(plan(limits, planning(places, io, onUnsupported)), ({ controller }) => places.homeOf(controller), true);
     } catch (error) {
       for (const directory of places.directories) directory.remove();
       places[Symbol.dispose]();
@@ -530,6 +529,15 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
       hint: 'this handle was closed',
     });
   }
+}
+
+/** Mounts of hierarchies hardly ever change, and reading their table costs as much as making a directory. */
+let seen: { layout: Layout; atMs: number } | undefined;
+
+function recent(): Layout {
+  const now = performance.now();
+  if (!seen || now - seen.atMs > 1000) seen = { layout: detect(), atMs: now };
+  return seen.layout;
 }
 
 function planning(

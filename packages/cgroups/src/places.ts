@@ -207,23 +207,29 @@ function topOf({ mount, version }: Hierarchy, layout: Layout): CgroupDirectory {
 function makeIn(hierarchy: Hierarchy, layout: Layout, parent: string, name: string, what: Wanted): CgroupDirectory {
   const cpuset = hierarchy.version === 1 && hierarchy.controllers.includes('cpuset');
   let at = topOf(hierarchy, layout);
+  const to = (child: CgroupDirectory) => {
+    at[Symbol.dispose]();
+    at = child;
+  };
   const down = (next: string, fresh: boolean) => {
     const child = at.make(next, fresh);
-    const above = at;
-    at = child;
     try {
-      if (cpuset) inheritCpuset(above, child);
+      if (cpuset) inheritCpuset(at, child);
     } catch (error) {
       if (fresh) child.remove();
+      child[Symbol.dispose]();
       throw error;
-    } finally {
-      above[Symbol.dispose]();
     }
+    to(child);
   };
   try {
-    for (const next of parent.split('/').filter((word) => word !== '')) {
-      if (hierarchy.version === 2) enable(at, hierarchy, { ...what, threaded: false });
-      down(next, false);
+    const there = hierarchy.version === 1 && !cpuset ? at.descend(parent) : undefined;
+    if (there) to(there);
+    else {
+      for (const next of parent.split('/').filter((word) => word !== '')) {
+        if (hierarchy.version === 2) enable(at, hierarchy, { ...what, threaded: false });
+        down(next, false);
+      }
     }
     if (hierarchy.version === 2 && !what.threaded) enable(at, hierarchy, what);
     if (hierarchy.version === 2 && what.threaded) return makeThreaded(at, hierarchy, name, what);
@@ -254,9 +260,11 @@ function makeThreaded(parent: CgroupDirectory, hierarchy: Hierarchy, name: strin
 
 /** Writes what is missing into `cgroup.subtree_control`. */
 function enable(directory: CgroupDirectory, hierarchy: Hierarchy, { needed, welcome, threaded }: Wanted): void {
+  const here = (list: readonly Controller[]) =>
+    list.filter((one) => hierarchy.controllers.includes(one) && !inherent.includes(one));
+  if (here([...needed, ...welcome]).length === 0) return;
   const enabled = (directory.read('cgroup.subtree_control') ?? '').split(' ');
-  const missing = (list: readonly Controller[]) =>
-    list.filter((one) => hierarchy.controllers.includes(one) && !inherent.includes(one) && !enabled.includes(one));
+  const missing = (list: readonly Controller[]) => here(list).filter((one) => !enabled.includes(one));
   const [must, may] = [missing(needed), missing(welcome)];
   if (must.length === 0 && may.length === 0) return;
   // With processes inside, the kernel would turn it into the root of threaded groups without a word. The root is exempt.

@@ -11,9 +11,10 @@ import { members } from './value.js';
  *
  * @param writes - of a plan
  * @param directoryOf - the group's directory for a write
+ * @param fresh - the group is new, and will be removed where something is refused: nothing is put back
  * @throws CgroupError of the write that failed; `notApplied` or `invalidPartition` where the kernel took it and shows another
  */
-export function apply(writes: readonly Write[], directoryOf: (write: Write) => CgroupDirectory): void {
+export function apply(writes: readonly Write[], directoryOf: (write: Write) => CgroupDirectory, fresh = false): void {
   const changes: Change[] = [];
   const lists = new Set<CgroupDirectory>();
   try {
@@ -24,9 +25,7 @@ export function apply(writes: readonly Write[], directoryOf: (write: Write) => C
         if (!lists.has(directory)) changes.push(deviceLists(directory));
         lists.add(directory);
         directory.write(write.file, write.value);
-      } else if (!(write.optional && !directory.has(write.file))) {
-        one(write, directory, changes);
-      }
+      } else one(write, directory, fresh ? undefined : changes);
     }
   } catch (error) {
     for (const change of changes.reverse()) {
@@ -41,14 +40,18 @@ export function apply(writes: readonly Write[], directoryOf: (write: Write) => C
   for (const change of changes) change.keep();
 }
 
-function one(write: Write, directory: CgroupDirectory, changes: Change[]): void {
-  if (write.shape === 'command') return directory.write(write.file, write.value);
-  const before = directory.read(write.file);
-  directory.write(write.file, write.value);
-  if (before !== undefined) {
-    changes.push({ undo: () => directory.write(write.file, former(write, before)), keep: () => undefined });
+function one(write: Write, directory: CgroupDirectory, changes: Change[] | undefined): void {
+  const before = changes && write.shape !== 'command' ? directory.read(write.file) : undefined;
+  try {
+    directory.write(write.file, write.value);
+  } catch (error) {
+    if (write.optional && CgroupError.is(error, 'invalidValue') && error.code === 'ENOENT') return;
+    throw error;
   }
-  check(write, directory);
+  if (before !== undefined) {
+    changes?.push({ undo: () => directory.write(write.file, former(write, before)), keep: () => undefined });
+  }
+  if (write.shape !== 'command') check(write, directory);
 }
 
 /** What puts a file back to what it said. */

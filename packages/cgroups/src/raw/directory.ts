@@ -7,6 +7,7 @@ import { failure } from './failure.js';
 /** `linux/magic.h`. */
 const MAGIC = { 1: 0x27e0eb, 2: 0x63677270 } as const;
 
+const HALF_A_PAGE = 2048;
 const buffer = Buffer.alloc(262_144);
 
 /**
@@ -75,8 +76,10 @@ export class CgroupDirectory implements Disposable {
    * @param fresh - it must not be there yet
    */
   make(name: string, fresh: boolean): CgroupDirectory {
-    const result = attempt('mkdirat', this.fd, name, 0o755);
     const path = `${this.path}/${name}`;
+    const there = fresh ? undefined : this.descend(name);
+    if (there) return there;
+    const result = attempt('mkdirat', this.fd, name, 0o755);
     if (result < 0 && (fresh || result !== -E.EXIST)) throw failure(result, 'mkdir', path);
     const child = this.descend(name);
     if (!child) throw failure(E.NOENT, 'openat2', path);
@@ -142,8 +145,9 @@ export class CgroupDirectory implements Disposable {
       let content = '';
       for (;;) {
         const length = readSync(number, buffer, 0, buffer.length, null);
-        if (length === 0) return content.trimEnd();
         content += buffer.toString('latin1', 0, length);
+        // The kernel fills a page with whole lines: half a page is the end.
+        if (length < HALF_A_PAGE) return content.trimEnd();
       }
     } catch (error) {
       const { errno = -E.INVAL } = error as { errno?: number };
