@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { invalid, type LaunchProgram, O, type Part, UnsupportedError } from '@iso/sys';
 import type { Controller } from './controller.js';
 import { attachedDevices, type DeviceProgram } from './devices/attach.js';
@@ -7,15 +6,18 @@ import { CgroupError, E } from './error.js';
 import { type CgroupEvent, type EventOptions, watchEvents } from './events/events.js';
 import { openPressure, type PressureOptions, type PressureTrigger } from './events/pressure.js';
 import { freeze, isFreezing, thaw, type WaitOptions } from './freeze.js';
+import { identity, ownerIsDead } from './identity.js';
 import { kill, membersOf, pidsIn } from './kill.js';
 import { detect, type Hierarchy, type Layout } from './layout.js';
 import { apply } from './limits/apply.js';
 import type { Limits } from './limits/limits.js';
 import { type PlanOptions, plan, type Write } from './limits/plan.js';
 import { bytes } from './limits/value.js';
+import { makePlaces, wanted } from './make.js';
 import { moveAll, moveProcess, moveThread } from './move.js';
-import { checkName, Places, pathNames, wanted } from './places.js';
+import { checkName, Places, pathNames } from './places.js';
 import type { CgroupDirectory } from './raw/directory.js';
+import { removeDirectory } from './remove.js';
 import { belowUsage, reclaim, shrink } from './shrink.js';
 import { openPeak, type PeakWindow } from './stats/peak.js';
 import { Reader } from './stats/reader.js';
@@ -159,7 +161,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
     // Judged before anything exists.
     const dry = Places.open(layout, () => undefined);
     plan(limits, planning(dry, undefined, onUnsupported));
-    const places = Places.make(layout, parentOf, name, { ...wanted(controllers, Object.keys(limits)), threaded });
+    const places = makePlaces(layout, parentOf, name, { ...wanted(controllers, Object.keys(limits)), threaded });
     try {
       // A new group's limits are the kernel's defaults; which files it has for I/O is the machine's.
       const io = (directory: CgroupDirectory, file: string) =>
@@ -557,49 +559,6 @@ function planning(
       : {}),
     ...(onUnsupported ? { onUnsupported } : {}),
   };
-}
-
-/** Tasks that are just ending keep a directory busy for some milliseconds. */
-async function removeDirectory(directory: CgroupDirectory, recursive: boolean): Promise<void> {
-  if (recursive) {
-    for (const name of directory.children()) {
-      const child = directory.descend(name);
-      if (!child) continue;
-      try {
-        await removeDirectory(child, true);
-      } finally {
-        child[Symbol.dispose]();
-      }
-    }
-  }
-  for (let wait = 1; ; wait *= 2) {
-    const errno = directory.remove();
-    if (errno === 0) return;
-    if (errno !== E.BUSY || wait > 512 || (!recursive && directory.children().length > 0)) {
-      throw directory.failure(errno, 'rmdir');
-    }
-    await sleep(wait);
-  }
-}
-
-/** Pid and start time: a pid alone comes back. */
-function identity(pid: number): string {
-  return `${pid}-${startTime(pid)}`;
-}
-
-function startTime(pid: number): string {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] as string;
-}
-
-function ownerIsDead(name: string): boolean {
-  const match = /@(\d+)-(\d+)$/.exec(name);
-  if (!match) return false;
-  try {
-    return startTime(Number(match[1])) !== match[2];
-  } catch {
-    return true;
-  }
 }
 
 function list(path: string): string[] {
