@@ -25,16 +25,21 @@ export class Places implements Disposable {
    */
   static open(layout: Layout, pathOf: (hierarchy: Hierarchy) => string | undefined): Places {
     const found = new Map<Hierarchy, CgroupDirectory>();
-    for (const hierarchy of layout.hierarchies) {
-      const path = pathOf(hierarchy);
-      if (path === undefined) continue;
-      const top = topOf(hierarchy, layout);
-      try {
-        const directory = top.descend(path);
-        if (directory) found.set(hierarchy, directory);
-      } finally {
-        top[Symbol.dispose]();
+    try {
+      for (const hierarchy of layout.hierarchies) {
+        const path = pathOf(hierarchy);
+        if (path === undefined) continue;
+        const top = topOf(hierarchy, layout);
+        try {
+          const directory = top.descend(path);
+          if (directory) found.set(hierarchy, directory);
+        } finally {
+          top[Symbol.dispose]();
+        }
       }
+    } catch (error) {
+      for (const directory of found.values()) directory[Symbol.dispose]();
+      throw error;
     }
     return new Places(layout, found);
   }

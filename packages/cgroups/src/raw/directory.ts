@@ -81,9 +81,15 @@ export class CgroupDirectory implements Disposable {
     if (there) return there;
     const result = attempt('mkdirat', this.fd, name, 0o755);
     if (result < 0 && (fresh || result !== -E.EXIST)) throw failure(result, 'mkdir', path);
-    const child = this.descend(name);
-    if (!child) throw failure(E.NOENT, 'openat2', path);
-    return child;
+    try {
+      const child = this.descend(name);
+      if (child) return child;
+    } catch (error) {
+      // No descriptor is left: nor is a directory that nobody holds.
+      if (result === 0) attempt('unlinkat', this.fd, name, AT.REMOVEDIR);
+      throw error;
+    }
+    throw failure(E.NOENT, 'openat2', path);
   }
 
   /** rmdir(2) of the group itself; returns the error number, 0 where it is gone, even if there is another in its place. */
