@@ -1,12 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { launchAsync } from '@iso/sys';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Cgroup, CgroupError, detect } from './index.js';
-import { clean, ended, eventually, file, has, layouts, root, run, shell, testParent } from './kit.js';
+import { ended, eventually, file, has, layouts, root, run, shell, testParent } from './kit.js';
 
 const parent = testParent('cgroup');
-afterAll(clean(parent));
 
 /** The group of a process in each hierarchy, as the kernel says. */
 const groupsOf = (pid: number | 'self') => readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');

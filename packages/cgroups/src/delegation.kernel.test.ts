@@ -1,11 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Cgroup, delegate, findDelegated, type Layout } from './index.js';
-import { clean, has, testParent, unified } from './kit.js';
+import { has, testParent, unified } from './kit.js';
 
 const parent = testParent('delegation');
-afterAll(clean(parent));
 
 const UID = 65_534;
 

@@ -1,7 +1,7 @@
 // What the kernel tests share: where they run, and processes that are born in a group by nothing but the launcher.
-import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { type Fd, LaunchProgram, launch, reap, StringArray, watchFd } from '@iso/sys';
-import { expect } from 'vitest';
+import { afterAll, beforeAll, expect } from 'vitest';
 import { type Cgroup, type Controller, detect, hierarchyOf, type Layout, onlyVersion } from './index.js';
 
 export const root = process.getuid?.() === 0;
@@ -25,12 +25,19 @@ export function has(layout: Layout | undefined, controller: Controller, version?
   return root && hierarchy !== undefined && (version === undefined || hierarchy.version === version);
 }
 
-/** One for each test file; `afterAll(clean(parent))`. */
-export const testParent = (name: string) => `iso-test-${process.pid}-${name}`;
+/** A group above those of a test file, there while the file runs. */
+export function testParent(name: string): string {
+  const parent = `iso-test-${process.pid}-${name}`;
+  const places = machine.hierarchies.map(({ mount }) => `${mount}/${parent}`);
+  beforeAll(() => {
+    if (root) for (const path of places) mkdirSync(path);
+  });
+  afterAll(() => clean(places));
+  return parent;
+}
 
 /** Removes what tests that failed left, with no help of what is tested. */
-export const clean = (parent: string) => async () => {
-  const places = machine.hierarchies.map(({ mount }) => `${mount}/${parent}`);
+async function clean(places: readonly string[]): Promise<void> {
   const below = (path: string): string[] => [
     ...readdirSync(path, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
@@ -52,7 +59,7 @@ export const clean = (parent: string) => async () => {
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-};
+}
 
 /** What the kernel has in a group's file. */
 export function file(group: Cgroup, controller: Controller | undefined, name: string): string {

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Cgroup } from './index.js';
-import { clean, file, has, layouts, testParent, unified } from './kit.js';
+import { file, has, layouts, testParent, unified } from './kit.js';
 
 const parent = testParent('threads');
-afterAll(clean(parent));
 
 /** A worker that says its thread id, then works as hard as it may. */
 async function busyWorker(): Promise<{ worker: Worker; tid: number }> {

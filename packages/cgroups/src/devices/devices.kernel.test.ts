@@ -1,12 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Cgroup, type DeviceRule, hierarchyOf, type Layout } from '../index.js';
-import { clean, ended, file, layouts, root, run, testParent, unified } from '../kit.js';
+import { ended, file, layouts, root, run, testParent, unified } from '../kit.js';
 
 const parent = testParent('devices');
-afterAll(clean(parent));
 
 const allowed: readonly DeviceRule[] = [
   { allow: true, type: 'c', major: 1, minor: 3 },

@@ -1,11 +1,10 @@
 import { rmdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Cgroup, type CgroupEvent, type EventOptions, type Layout } from '../index.js';
-import { clean, ended, eventually, file, has, layouts, run, testParent, unified } from '../kit.js';
+import { ended, eventually, file, has, layouts, run, testParent, unified } from '../kit.js';
 
 const parent = testParent('events');
-afterAll(clean(parent));
 
 /** Collects events until it is told to stop. */
 function collect(group: Cgroup, options: EventOptions = {}) {

@@ -1,10 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Cgroup, hierarchyOf, sample } from '../index.js';
-import { clean, ended, eventually, file, has, layouts, run, testParent } from '../kit.js';
+import { ended, eventually, file, has, layouts, run, testParent } from '../kit.js';
 
 const parent = testParent('stats');
-afterAll(clean(parent));
 
 const busy = 'x=0123456789abcdef; while [ ${#x} -lt 8000000 ]; do x=$x$x; done; echo; sleep 60; true';
 
