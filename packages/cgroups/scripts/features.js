@@ -15,7 +15,7 @@ for (const { ancestorTitles, title, status } of reports.flatMap(({ testResults }
 )) {
   const [, area, kind] = /^(.+?) on (\w+)/.exec(ancestorTitles[0] ?? '') ?? [];
   if (!kinds.includes(kind) || (status === 'skipped' && !/built with/.test(title))) continue;
-  const [feature, detail = ''] = area === 'limits' ? title.split(': ') : [title];
+  const [feature, detail = ''] = area === 'limits' ? title.split(': ') : [title.replace(/ \[.*/, '')];
   const lacks = /no such/.test(detail) || status !== 'passed';
   const mark = status === 'failed' ? '✗' : lacks ? '–' : '✓';
   const key = `${area} | ${feature}`;
