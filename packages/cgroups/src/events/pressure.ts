@@ -10,7 +10,10 @@ export interface PressureOptions {
   kind?: 'some' | 'full';
   /** Microseconds of standstill within the window. */
   stallUs: number;
-  /** Microseconds, 500,000 to 10,000,000; without CAP_SYS_RESOURCE in multiples of 2,000,000 (kernels since 6.5). */
+  /**
+   * Microseconds, up to 10,000,000; older kernels take no less than 500,000. Without CAP_SYS_RESOURCE newer ones take multiples of
+   * 2,000,000 only.
+   */
   windowUs: number;
   /** Ends it, with its reason. */
   signal?: AbortSignal;
