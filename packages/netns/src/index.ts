@@ -1,6 +1,11 @@
 /**
- * Network namespaces as objects.
+ * Network namespaces as objects, with the sockets, settings and rtnetlink inside of them. The other parts have entries of their own:
+ * `@iso/netns/route`, `@iso/netns/netlink`.
  *
  * @packageDocumentation
  */
-export { NetNS } from './netns.js';
+export { type ListedNetNS, listNetNS } from './namespace/list.js';
+export { NetNS, type NetNSOptions, type NetNSSource } from './namespace/netns.js';
+export type { ListenOptions } from './namespace/server.js';
+export type { ConnectOptions, DatagramOptions } from './namespace/socket.js';
+export { Sysctl } from './namespace/sysctl.js';

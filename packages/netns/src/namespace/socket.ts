@@ -1,0 +1,95 @@
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { Socket } from 'node:net';
+import { invalid, syscall } from '@iso/sys';
+import { familyOf } from '../ip/ip.js';
+import { AF, SOCK } from '../netlink/raw.js';
+import { socketAddress } from './address.js';
+import { bound, type Place } from './server.js';
+
+/** Whom to connect to, from inside. */
+export interface ConnectOptions {
+  /** An IP address, default `127.0.0.1`. A name would be looked up outside. */
+  host?: string;
+  port: number;
+  /** Address and port to connect from. */
+  localAddress?: string;
+  localPort?: number;
+  /** As in `net.Socket`. */
+  allowHalfOpen?: boolean;
+  /** Destroys the socket. */
+  signal?: AbortSignal;
+}
+
+/**
+ * A `net.Socket` that connects from inside: `connect` or `error` follow as with any other.
+ *
+ * @param place - the namespace
+ * @param options - whom to connect to
+ * @returns the socket, connecting
+ * @throws KernelError where the socket cannot be made or bound; `TypeError` for a host that is no address
+ */
+export function connect(place: Place, options: ConnectOptions): Socket {
+  const { host = '127.0.0.1', port, localAddress, localPort = 0, allowHalfOpen, signal } = options;
+  const family = familyOf(host);
+  if (!Number.isInteger(port) || port < 1 || port > 65535) throw invalid(`a port is 1 to 65535, not ${port}`);
+  const fd = place.socket(family === 4 ? AF.INET : AF.INET6, SOCK.STREAM | SOCK.NONBLOCK);
+  try {
+    if (localAddress !== undefined || localPort !== 0) {
+      const address = socketAddress(localAddress ?? (family === 4 ? '0.0.0.0' : '::'), localPort);
+      syscall('bind', fd, address, address.length);
+    }
+  } catch (error) {
+    fd.close();
+    throw error;
+  }
+  const socket = new Socket({
+    fd: fd.release(),
+    ...(allowHalfOpen !== undefined && { allowHalfOpen }),
+    ...(signal && { signal }),
+  });
+  // With several addresses Node would make sockets of its own, outside.
+  return socket.connect({ host, port, autoSelectFamily: false } as Parameters<Socket['connect']>[0] & object);
+}
+
+/** Where a datagram socket is bound inside. */
+export interface DatagramOptions {
+  /** An IP address, default `0.0.0.0`. */
+  host?: string;
+  /** 0, the default, takes a free one. */
+  port?: number;
+  /** Ends it. */
+  signal?: AbortSignal;
+}
+
+/**
+ * A `dgram.Socket` that is bound inside. It is bound already: no `listening` is to be waited for. Send to IP addresses: names would
+ * be looked up outside.
+ *
+ * @param place - the namespace
+ * @param options - address and port
+ * @returns the socket
+ * @throws KernelError `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`
+ */
+export function datagram(place: Place, options: DatagramOptions = {}): DatagramSocket {
+  const { host = '0.0.0.0', port = 0, signal } = options;
+  const fd = bound(place, SOCK.DGRAM, { host, port });
+  const socket = createSocket({
+    type: familyOf(host) === 4 ? 'udp4' : 'udp6',
+    lookup: refuseNames,
+    ...(signal && { signal }),
+  });
+  socket.bind({ fd: fd.release() });
+  return socket;
+}
+
+function refuseNames(
+  host: string,
+  _options: object,
+  callback: (error: NodeJS.ErrnoException | null, address: string, family: number) => void,
+): void {
+  try {
+    callback(null, host, familyOf(host));
+  } catch (error) {
+    callback(error as NodeJS.ErrnoException, '', 0);
+  }
+}

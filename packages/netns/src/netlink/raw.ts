@@ -1,0 +1,47 @@
+/** The kernel's names and numbers of netlink itself: `linux/netlink.h`, `linux/socket.h`. */
+
+export const AF = { UNSPEC: 0, UNIX: 1, INET: 2, BRIDGE: 7, INET6: 10, NETLINK: 16, PACKET: 17 } as const;
+export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+export const SOL = { SOCKET: 1, NETLINK: 270 } as const;
+export const SO = { RCVBUF: 8, RCVBUFFORCE: 33 } as const;
+export const MSG = { TRUNC: 0x20, DONTWAIT: 0x40 } as const;
+
+/** Protocols of AF_NETLINK sockets. */
+export const NETLINK = { ROUTE: 0, NETFILTER: 12 } as const;
+
+/** Options of level SOL_NETLINK. */
+export const NETLINK_OPTION = { ADD_MEMBERSHIP: 1, CAP_ACK: 10, EXT_ACK: 11, GET_STRICT_CHK: 12 } as const;
+
+/** Message types below the families' own. */
+export const NLMSG = { NOOP: 1, ERROR: 2, DONE: 3, OVERRUN: 4 } as const;
+
+/** Flags of a message. */
+export const NLM_F = {
+  REQUEST: 1,
+  MULTI: 2,
+  ACK: 4,
+  DUMP_INTR: 0x10,
+  DUMP: 0x300,
+  REPLACE: 0x100,
+  EXCL: 0x200,
+  CREATE: 0x400,
+  APPEND: 0x800,
+  CAPPED: 0x100,
+  ACK_TLVS: 0x200,
+  NONREC: 0x100,
+} as const;
+
+/** What an extended acknowledgement carries. */
+export const NLMSGERR = { MSG: 1, OFFS: 2, COOKIE: 3, POLICY: 4, MISS_TYPE: 5, MISS_NEST: 6 } as const;
+
+export const NLA_F_NESTED = 0x8000;
+export const NLA_TYPE_MASK = 0x3fff;
+
+/** Length of `struct nlmsghdr`, of `struct nlattr`. */
+export const HEADER = 16;
+export const ATTRIBUTE = 4;
+
+/** Everything in netlink starts at multiples of four bytes. */
+export function align(length: number): number {
+  return (length + 3) & ~3;
+}

@@ -1,0 +1,132 @@
+import type { Message } from '../netlink/message.js';
+import type { Monitor } from '../netlink/monitor.js';
+import { NETLINK } from '../netlink/raw.js';
+import type { Replies } from '../netlink/replies.js';
+import { NetlinkSocket, type NetlinkSocketOptions, type SocketHome } from '../netlink/socket.js';
+import { Addresses } from './addresses.js';
+import { Links } from './links.js';
+import { Fdb, Neighbours } from './neighbours.js';
+import { NextHops } from './nexthops.js';
+import type { Requests } from './requests.js';
+import { Routes } from './routes.js';
+import { Rules } from './rules.js';
+import { type RouteEvent, type WatchTopics, watchRoutes } from './watch.js';
+
+/**
+ * rtnetlink in one network namespace: its links, addresses, routes, rules, neighbours. Methods are synchronous, as the kernel's
+ * answers are; most take microseconds. See rtnetlink(7).
+ *
+ * @example
+ * ```ts
+ * import { Rtnetlink } from '@iso/netns/route';
+ * using rtnl = Rtnetlink.open();
+ * if (rtnl.links.get('lo').index !== 1) throw new Error('no loopback');
+ * ```
+ */
+export class Rtnetlink implements Requests, Disposable {
+  readonly links: Links;
+  readonly addresses: Addresses;
+  readonly routes: Routes;
+  readonly rules: Rules;
+  readonly neighbours: Neighbours;
+  readonly fdb: Fdb;
+  readonly nextHops: NextHops;
+  readonly #socket: NetlinkSocket;
+  readonly #home: SocketHome | undefined;
+  #batch: Message[] | undefined;
+
+  private constructor(socket: NetlinkSocket, home: SocketHome | undefined) {
+    this.#socket = socket;
+    this.#home = home;
+    this.links = new Links(this);
+    this.addresses = new Addresses(this);
+    this.routes = new Routes(this);
+    this.rules = new Rules(this);
+    this.neighbours = new Neighbours(this);
+    this.fdb = new Fdb(this);
+    this.nextHops = new NextHops(this);
+  }
+
+  /**
+   * Opens it.
+   *
+   * @param options - `home` is the network namespace, default this process's
+   * @returns the connection
+   * @throws KernelError `EMFILE`
+   */
+  static open(options: NetlinkSocketOptions = {}): Rtnetlink {
+    return new Rtnetlink(NetlinkSocket.open(NETLINK.ROUTE, options), options.home);
+  }
+
+  /**
+   * Sends many changes with few system calls: what `build` asks for is collected and sent when it returns. They are not a
+   * transaction: where one fails, the others are done all the same. Questions (`get`, `list`, names that have to be looked
+   * up) are answered at once, before any of the changes; name links that the batch itself makes by their index.
+   *
+   * @param build - makes the changes
+   * @throws KernelError the first refusal, its place in `info.index`
+   */
+  batch(build: () => void): void {
+    if (this.#batch) throw new Error('a batch inside of a batch');
+    const messages: Message[] = [];
+    this.#batch = messages;
+    try {
+      build();
+    } finally {
+      this.#batch = undefined;
+    }
+    const outcomes = this.#socket.batch(messages);
+    const index = outcomes.findIndex((outcome) => outcome);
+    if (index >= 0) throw Object.assign(outcomes[index] as Error, { info: { ...outcomes[index]?.info, index } });
+  }
+
+  /**
+   * What changes, as an async iterable. It listens from now on. Where the kernel had to drop events, one `resync` event holds
+   * all that there is now, in place of what was lost.
+   *
+   * @param topics - what to watch; default everything
+   * @param options - `signal` ends it; `receiveBuffer` in bytes
+   * @returns the events; leaving the loop closes it
+   */
+  watch(
+    topics: WatchTopics = {},
+    options: Pick<NetlinkSocketOptions, 'receiveBuffer'> & { signal?: AbortSignal } = {},
+  ): Monitor<RouteEvent> {
+    return watchRoutes(this, topics, { ...options, ...(this.#home && { home: this.#home }) });
+  }
+
+  /** {@inheritDoc Requests.request} */
+  request(message: Message): void {
+    if (this.#batch) this.#batch.push(message);
+    else this.#socket.request(message);
+  }
+
+  /** {@inheritDoc Requests.one} */
+  one<T>(message: Message, read: (reply: Replies) => T): T {
+    let value: T | undefined;
+    this.#socket.request(message, (reply) => {
+      value = read(reply);
+    });
+    return value as T;
+  }
+
+  /** {@inheritDoc Requests.dump} */
+  dump<T>(message: Message, type: number, read: (reply: Replies) => T | undefined): T[] {
+    return this.#socket.dump(message, (reply) => (reply.type === type ? read(reply) : undefined));
+  }
+
+  /** {@inheritDoc Requests.linkIndex} */
+  linkIndex(link: string | number): number {
+    return this.links.index(link);
+  }
+
+  /** Closes it. */
+  close(): void {
+    this.#socket.close();
+  }
+
+  /** The same as {@link Rtnetlink.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
