@@ -50,21 +50,29 @@ export function ipBytes(address: string): Buffer {
  * @returns for example `10.0.0.1`, `fe80::1`, `::ffff:10.0.0.1`
  */
 export function ipText(bytes: Uint8Array, at = 0, length: number = bytes.length - at): string {
-  if (length === 4) return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`;
+  if (length === 4) return dotted(bytes, at);
   if (length !== 16) throw invalid(`an IP address has 4 or 16 bytes, not ${length}`);
   const words: number[] = [];
   for (let i = 0; i < 8; i++) words.push(((bytes[at + 2 * i] as number) << 8) | (bytes[at + 2 * i + 1] as number));
   const { start, run } = longestZeros(words);
   const embeds = start === 0 && (run === 6 || (run === 5 && words[5] === 0xffff));
-  const dotted = embeds ? ipText(bytes, at + 12, 4) : '';
   const hex = (from: number, to: number) =>
     words
       .slice(from, to)
       .map((word) => word.toString(16))
       .join(':');
-  if (embeds) return run === 6 ? `::${dotted}` : `::ffff:${dotted}`;
+  if (embeds) return run === 6 ? `::${dotted(bytes, at + 12)}` : `::ffff:${dotted(bytes, at + 12)}`;
   if (run < 2) return hex(0, 8);
   return `${hex(0, start)}::${hex(start + run, 8)}`;
+}
+
+// Dumps are long: numbers become text once.
+const octets = Array.from({ length: 256 }, (_, i) => `${i}`);
+const octetsAndDot = octets.map((text) => `${text}.`);
+
+function dotted(bytes: Uint8Array, at: number): string {
+  const [a, b] = [octetsAndDot[bytes[at] as number], octetsAndDot[bytes[at + 1] as number]] as [string, string];
+  return a + b + octetsAndDot[bytes[at + 2] as number] + octets[bytes[at + 3] as number];
 }
 
 function longestZeros(words: readonly number[]): { start: number; run: number } {

@@ -75,7 +75,7 @@ describe('Message', () => {
       fc.record({ form: fc.constant('string' as const), value: fc.string().filter((text) => !text.includes('\0')) }),
     );
     fc.assert(
-      fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 0x3fff }), entry)), (entries) => {
+      fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 0x3fff }), entry), { size: '+2' }), (entries) => {
         const message = new Message('x', 16);
         for (const [type, { form, value }] of entries) message[form](type, value as never);
         const replies = new Replies(message.bytes);

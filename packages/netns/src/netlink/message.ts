@@ -86,50 +86,58 @@ export class Message {
 
   /** Adds a byte. */
   u8(type: number, value: number): this {
-    this.#bytes[this.#attribute(type, 1)] = unsigned(value, 0xff);
+    const at = this.#attribute(type, 1);
+    this.#bytes[at] = unsigned(value, 0xff);
     return this;
   }
 
   /** Adds 16 bits in this machine's order. */
   u16(type: number, value: number): this {
-    this.#bytes.writeUInt16LE(unsigned(value, 0xffff), this.#attribute(type, 2));
+    const at = this.#attribute(type, 2);
+    this.#bytes.writeUInt16LE(unsigned(value, 0xffff), at);
     return this;
   }
 
   /** Adds 32 bits in this machine's order. */
   u32(type: number, value: number): this {
-    this.#bytes.writeUInt32LE(unsigned(value, 0xffffffff), this.#attribute(type, 4));
+    const at = this.#attribute(type, 4);
+    this.#bytes.writeUInt32LE(unsigned(value, 0xffffffff), at);
     return this;
   }
 
   /** Adds 32 bits with a sign. */
   i32(type: number, value: number): this {
     if (!Number.isInteger(value) || value < -0x80000000 || value > 0x7fffffff) throw invalid(`not 32 bits: ${value}`);
-    this.#bytes.writeInt32LE(value, this.#attribute(type, 4));
+    const at = this.#attribute(type, 4);
+    this.#bytes.writeInt32LE(value, at);
     return this;
   }
 
   /** Adds 64 bits in this machine's order. */
   u64(type: number, value: bigint | number): this {
-    this.#bytes.writeBigUInt64LE(unsigned64(value), this.#attribute(type, 8));
+    const at = this.#attribute(type, 8);
+    this.#bytes.writeBigUInt64LE(unsigned64(value), at);
     return this;
   }
 
   /** Adds 16 bits in the network's order. */
   u16be(type: number, value: number): this {
-    this.#bytes.writeUInt16BE(unsigned(value, 0xffff), this.#attribute(type, 2));
+    const at = this.#attribute(type, 2);
+    this.#bytes.writeUInt16BE(unsigned(value, 0xffff), at);
     return this;
   }
 
   /** Adds 32 bits in the network's order. */
   u32be(type: number, value: number): this {
-    this.#bytes.writeUInt32BE(unsigned(value, 0xffffffff), this.#attribute(type, 4));
+    const at = this.#attribute(type, 4);
+    this.#bytes.writeUInt32BE(unsigned(value, 0xffffffff), at);
     return this;
   }
 
   /** Adds 64 bits in the network's order. */
   u64be(type: number, value: bigint | number): this {
-    this.#bytes.writeBigUInt64BE(unsigned64(value), this.#attribute(type, 8));
+    const at = this.#attribute(type, 8);
+    this.#bytes.writeBigUInt64BE(unsigned64(value), at);
     return this;
   }
 
@@ -216,7 +224,7 @@ export class Message {
     return names ? nameOf(names, type) : String(type);
   }
 
-  /** Appends an attribute's header; returns where its payload goes. */
+  /** Appends an attribute's header; returns where its payload goes. `#bytes` may be another one afterwards. */
   #attribute(type: number, size: number): number {
     if (size + ATTRIBUTE > MAX_ATTRIBUTE) throw invalid(`an attribute holds 65531 bytes, not ${size}`);
     const at = this.#room(align(size + ATTRIBUTE));

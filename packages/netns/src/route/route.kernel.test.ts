@@ -103,6 +103,7 @@ function theirRoutes(ns: NetNS, args: string) {
   }));
 }
 
+const same = ([ours, theirs]: [unknown, unknown]) => JSON.stringify(ours) === JSON.stringify(theirs);
 const byText = <T>(list: readonly T[]) => list.map((item) => JSON.stringify(item)).sort();
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
 
@@ -269,7 +270,7 @@ describe.skipIf(!root)('links [needs root]', () => {
     expect(text).toContain('Operation not permitted');
   });
 
-  it('1,000 links: equal to ip’s dump; removed by their group at once', () => {
+  it('1,000 links: equal to ip’s dump; removed by their group at once', async () => {
     using ns = NetNS.create();
     const { rtnl } = ns;
     rtnl.links.create({ kind: 'bridge', name: 'br0', up: true });
@@ -288,9 +289,9 @@ describe.skipIf(!root)('links [needs root]', () => {
     });
     rtnl.links.set('v3', { alias: 'three' });
     rtnl.links.addNames('v4', 'the-fourth-of-the-links', 'four');
-    const links = rtnl.links.list({ stats: true });
-    expect(links.length).toBe(1002);
-    expect(ourLinks(links)).toEqual(theirLinks(ns));
+    expect(rtnl.links.list({ stats: true }).length).toBe(1002);
+    // Operational states settle on their own.
+    await expect.poll(() => [ourLinks(rtnl.links.list()), theirLinks(ns)], { timeout: 15_000 }).toSatisfy(same);
     expect(rtnl.links.list({ master: 'br0' }).length).toBe(500);
     expect(rtnl.links.list({ kind: 'bridge' }).length).toBe(1);
     rtnl.links.removeGroup(9);
@@ -597,9 +598,11 @@ describe.skipIf(!root)('routes, rules, neighbours, next hops [needs root]', () =
       typeof one.state === 'string' ? one.state.toUpperCase() : one.state,
     ];
     const theirs = ip(ns, 'neigh show nud all')
-      .filter((one) => one.dev === 'v0')
+      .filter((one) => one.dev === 'v0' && !String(one.dst).startsWith('ff02:'))
       .map((one) => [one.dst, one.lladdr, (one.state as string[])[0]]);
-    expect(byText(neighbours.list({ link: 'v0' }).map(form))).toEqual(byText(theirs));
+    // The kernel makes entries for multicast on its own, at any moment.
+    const ours = neighbours.list({ link: 'v0' }).filter((one) => !one.address.startsWith('ff02:'));
+    expect(byText(ours.map(form))).toEqual(byText(theirs));
     expect(NEIGHBOUR_STATES.permanent).toBe(128);
     expect(neighbours.list({ proxy: true }).map((one) => one.address)).toEqual(['10.0.0.99']);
     expect(inside(ns, 'ip neigh show proxy')).toContain('10.0.0.99');

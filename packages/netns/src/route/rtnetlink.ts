@@ -3,6 +3,7 @@ import type { Monitor } from '../netlink/monitor.js';
 import { NETLINK } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { NetlinkSocket, type NetlinkSocketOptions, type SocketHome } from '../netlink/socket.js';
+import { Classes, Filters, Qdiscs } from '../tc/traffic.js';
 import { Addresses } from './addresses.js';
 import { Links } from './links.js';
 import { Fdb, Neighbours } from './neighbours.js';
@@ -31,6 +32,9 @@ export class Rtnetlink implements Requests, Disposable {
   readonly neighbours: Neighbours;
   readonly fdb: Fdb;
   readonly nextHops: NextHops;
+  readonly qdiscs: Qdiscs;
+  readonly classes: Classes;
+  readonly filters: Filters;
   readonly #socket: NetlinkSocket;
   readonly #home: SocketHome | undefined;
   #batch: Message[] | undefined;
@@ -45,6 +49,9 @@ export class Rtnetlink implements Requests, Disposable {
     this.neighbours = new Neighbours(this);
     this.fdb = new Fdb(this);
     this.nextHops = new NextHops(this);
+    this.qdiscs = new Qdiscs(this);
+    this.classes = new Classes(this);
+    this.filters = new Filters(this);
   }
 
   /**

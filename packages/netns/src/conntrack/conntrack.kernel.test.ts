@@ -1,0 +1,101 @@
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { describe, expect, it } from 'vitest';
+import { NetNS } from '../index.js';
+import { counter, match, Nft } from '../nft/index.js';
+import { inside, outside, root } from '../testing/judge.js';
+import { Conntrack } from './index.js';
+
+const toolMissing = outside('command -v conntrack || true') === '';
+
+/** A namespace that tracks what passes its loopback. */
+function tracked(): { ns: NetNS; nft: Nft; conntrack: Conntrack; close: () => void } {
+  const ns = NetNS.create();
+  const nft = Nft.open({ home: ns });
+  const table = { family: 'inet', name: 't' } as const;
+  const chain = { table, name: 'c' };
+  nft.transaction((tx) => {
+    tx.createTable({ ...table, flags: ['owner'] });
+    tx.createChain({ ...chain, hook: { type: 'filter', hook: 'input', priority: 0 } });
+    tx.createRule({ chain, statements: [match('ct state', 'new'), counter()] });
+  });
+  const conntrack = Conntrack.open({ home: ns });
+  ns.sysctl.set('net.netfilter.nf_conntrack_acct', 1);
+  const close = () => {
+    conntrack.close();
+    nft.close();
+    ns.close();
+  };
+  return { ns, nft, conntrack, close };
+}
+
+async function traffic(ns: NetNS): Promise<void> {
+  const server = ns.listen({ port: 7000 }, (socket) => socket.end('x'));
+  await text(ns.connect({ port: 7000 }));
+  await text(ns.connect({ host: '::1', port: 7000 }));
+  const [a, b] = [ns.datagram({ host: '127.0.0.1', port: 5000 }), ns.datagram({ host: '127.0.0.1', port: 5001 })];
+  a.send('hello', 5001, '127.0.0.1');
+  await once(b, 'message');
+  for (const each of [server, a, b]) {
+    each.close();
+    await once(each, 'close');
+  }
+}
+
+describe.skipIf(!root)('conntrack [needs root]', () => {
+  it.skipIf(toolMissing)('lists what conntrack lists [needs conntrack]', async () => {
+    const { ns, conntrack, close } = tracked();
+    await traffic(ns);
+    const theirs = ['ipv4', 'ipv6'].flatMap((family) =>
+      inside(ns, `conntrack -L -f ${family} -o id 2>/dev/null`)
+        .trim()
+        .split('\n')
+        .map((line) => {
+          const all = (name: string) =>
+            [...line.matchAll(new RegExp(`\\b${name}=(\\S+)`, 'g'))].map((found) => found[1]);
+          return [
+            all('src'),
+            all('dst'),
+            all('sport'),
+            all('dport'),
+            all('packets'),
+            all('bytes'),
+            /ASSURED/.test(line),
+            /^tcp\s+\d+ \d+ (\w+)/.exec(line)?.[1],
+          ];
+        }),
+    );
+    const ours = conntrack
+      .list()
+      .map(({ original, reply, originalCounter, replyCounter, status, tcpState }) => [
+        [original.source, reply.source],
+        [original.destination, reply.destination],
+        [`${original.sourcePort}`, `${reply.sourcePort}`],
+        [`${original.destinationPort}`, `${reply.destinationPort}`],
+        [`${originalCounter?.packets}`, `${replyCounter?.packets}`],
+        [`${originalCounter?.bytes}`, `${replyCounter?.bytes}`],
+        status.includes('assured'),
+        tcpState,
+      ]);
+    const sorted = (list: unknown[]) => list.map((item) => JSON.stringify(item)).sort();
+    expect(ours.length).toBe(3);
+    expect(sorted(ours)).toEqual(sorted(theirs));
+    close();
+  });
+
+  it('forgets flows, one and all that match', async () => {
+    const { ns, conntrack, close } = tracked();
+    await traffic(ns);
+    const [udp] = conntrack.list({ protocol: 17 });
+    expect(udp?.original).toMatchObject({ source: '127.0.0.1', sourcePort: 5000, destinationPort: 5001 });
+    expect(conntrack.list({ family: 6 }).map((flow) => flow.original.destination)).toEqual(['::1']);
+    expect(conntrack.remove(udp as NonNullable<typeof udp>)).toBe(true);
+    expect(conntrack.remove(udp as NonNullable<typeof udp>)).toBe(false);
+    expect(conntrack.list({ protocol: 17 })).toEqual([]);
+    expect(conntrack.removeAll({ destinationPort: 7000, family: 4 })).toBe(1);
+    expect(conntrack.list().map((flow) => flow.family)).toEqual([6]);
+    expect(conntrack.removeAll({})).toBe(1);
+    expect(ns.sysctl.get('net.netfilter.nf_conntrack_count')).toBe('0');
+    close();
+  });
+});

@@ -1,0 +1,152 @@
+import { KernelError } from '@iso/sys';
+import { type Family, ipBytes } from '../ip/ip.js';
+import { Message } from '../netlink/message.js';
+import { AF, NETLINK, NLM_F } from '../netlink/raw.js';
+import { NetlinkSocket, type NetlinkSocketOptions } from '../netlink/socket.js';
+import { NFGENMSG, NFNL_SUBSYS } from '../nft/raw.js';
+import { type Flow, readFlow, type Tuple } from './flow.js';
+import { CTA, CTA_IP, CTA_PROTO, CTA_TUPLE, IPCTNL_MSG_CT } from './raw.js';
+
+/** Which flows; what is not given counts for any. Addresses and ports are those of the first packet, before translation. */
+export interface FlowFilter {
+  family?: Family;
+  /** Number: 6 is TCP, 17 UDP. */
+  protocol?: number;
+  source?: string;
+  destination?: string;
+  sourcePort?: number;
+  destinationPort?: number;
+  /** Where answers come from: the destination after translation. */
+  replySource?: string;
+  mark?: number;
+}
+
+/**
+ * Connection tracking of one network namespace: what the kernel remembers of flows, and by which it translates addresses. Needs
+ * CAP_NET_ADMIN in the user namespace that owns it.
+ *
+ * @example
+ * ```ts root
+ * import { NetNS } from '@iso/netns';
+ * import { Conntrack } from '@iso/netns/conntrack';
+ * using lab = NetNS.create();
+ * using conntrack = Conntrack.open({ home: lab });
+ * if (conntrack.list().length !== 0) throw new Error('flows in an empty namespace');
+ * ```
+ */
+export class Conntrack implements Disposable {
+  readonly #socket: NetlinkSocket;
+
+  private constructor(socket: NetlinkSocket) {
+    this.#socket = socket;
+  }
+
+  /**
+   * Opens it.
+   *
+   * @param options - `home` is the network namespace, default this process's
+   * @returns the connection
+   * @throws KernelError `EPROTONOSUPPORT` where the kernel lacks nfnetlink
+   */
+  static open(options: NetlinkSocketOptions = {}): Conntrack {
+    return new Conntrack(NetlinkSocket.open(NETLINK.NETFILTER, options));
+  }
+
+  /**
+   * Lists flows.
+   *
+   * @param filter - which; default all
+   * @returns in no order
+   */
+  list(filter: FlowFilter = {}): Flow[] {
+    const family = filter.family === 4 ? AF.INET : filter.family === 6 ? AF.INET6 : AF.UNSPEC;
+    const message = request('GET', family, NLM_F.DUMP);
+    return this.#socket.dump(message, (reply) => {
+      const flow = readFlow(reply);
+      return flow && matches(flow, filter) ? flow : undefined;
+    });
+  }
+
+  /**
+   * Forgets a flow: its next packet is looked at as if it were the first.
+   *
+   * @param flow - as it was listed
+   * @returns whether it was still there
+   */
+  remove(flow: Pick<Flow, 'family' | 'original' | 'id' | 'zone'>): boolean {
+    const [outcome] = this.#socket.batch([removal(flow)]);
+    if (outcome && !KernelError.is(outcome, 'ENOENT')) throw outcome;
+    return !outcome;
+  }
+
+  /**
+   * Forgets the flows that match.
+   *
+   * @param filter - which; `{}` is all
+   * @returns how many
+   */
+  removeAll(filter: FlowFilter): number {
+    const outcomes = this.#socket.batch(this.list(filter).map(removal));
+    // Others may have ended meanwhile.
+    const failed = outcomes.find((outcome) => outcome && !KernelError.is(outcome, 'ENOENT'));
+    if (failed) throw failed;
+    return outcomes.filter((outcome) => !outcome).length;
+  }
+
+  /** Closes it. */
+  close(): void {
+    this.#socket.close();
+  }
+
+  /** The same as {@link Conntrack.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function request(verb: 'GET' | 'DELETE', family: number, flags = 0): Message {
+  const type = (NFNL_SUBSYS.CTNETLINK << 8) | IPCTNL_MSG_CT[verb];
+  return new Message(`IPCTNL_MSG_CT_${verb}`, type, flags, CTA).header(NFGENMSG, (header) => {
+    header[0] = family;
+  });
+}
+
+function removal(flow: Pick<Flow, 'family' | 'original' | 'id' | 'zone'>): Message {
+  const message = request('DELETE', flow.family === 4 ? AF.INET : AF.INET6);
+  writeTuple(message, flow.original, flow.family);
+  if (flow.zone) message.u16be(CTA.ZONE, flow.zone);
+  // Not one that took its place.
+  return message.u32be(CTA.ID, flow.id);
+}
+
+function writeTuple(message: Message, tuple: Tuple, family: Family): void {
+  message.nest(CTA.TUPLE_ORIG, () => {
+    message.nest(CTA_TUPLE.IP, () => {
+      message.raw(family === 4 ? CTA_IP.V4_SRC : CTA_IP.V6_SRC, ipBytes(tuple.source));
+      message.raw(family === 4 ? CTA_IP.V4_DST : CTA_IP.V6_DST, ipBytes(tuple.destination));
+    });
+    message.nest(CTA_TUPLE.PROTO, () => {
+      message.u8(CTA_PROTO.NUM, tuple.protocol);
+      const { icmp, sourcePort, destinationPort } = tuple;
+      if (sourcePort !== undefined) message.u16be(CTA_PROTO.SRC_PORT, sourcePort);
+      if (destinationPort !== undefined) message.u16be(CTA_PROTO.DST_PORT, destinationPort);
+      if (!icmp) return;
+      message.u16be(family === 4 ? CTA_PROTO.ICMP_ID : CTA_PROTO.ICMPV6_ID, icmp.id);
+      message.u8(family === 4 ? CTA_PROTO.ICMP_TYPE : CTA_PROTO.ICMPV6_TYPE, icmp.type);
+      message.u8(family === 4 ? CTA_PROTO.ICMP_CODE : CTA_PROTO.ICMPV6_CODE, icmp.code);
+    });
+  });
+}
+
+function matches({ original, reply, mark }: Flow, filter: FlowFilter): boolean {
+  const wanted = [
+    [filter.protocol, original.protocol],
+    [filter.source, original.source],
+    [filter.destination, original.destination],
+    [filter.sourcePort, original.sourcePort],
+    [filter.destinationPort, original.destinationPort],
+    [filter.replySource, reply.source],
+    [filter.mark, mark],
+  ];
+  return wanted.every(([want, is]) => want === undefined || want === is);
+}
