@@ -10,6 +10,7 @@ const judges = {
   setpriv: 'util-linux',
   ip: 'iproute2',
   nft: 'nftables',
+  conntrack: 'conntrack',
   newuidmap: 'uidmap',
   gcc: 'gcc',
   python3: 'python3',
