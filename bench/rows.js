@@ -10,6 +10,7 @@ import { namespaces } from '@iso/namespaces';
 import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
 import { rows as cgroups } from './cgroups.js';
+import { rows as netns } from './netns.js';
 
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -221,4 +222,5 @@ export const rows = [
   { name: 'container-run-200', target: 0.35, measure: containerRun200 },
   { name: 'rss-per-container', target: 1, measure: rssPerContainer },
   ...cgroups,
+  ...netns,
 ];
