@@ -1,13 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, fstatSync, readFileSync, readlinkSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { Fd, LaunchProgram, launch, reap, StringArray } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { listNetNS, NetNS } from '../index.js';
-import { inside, ip, root } from '../testing/judge.js';
+import { home, inside, ip, outside, root } from '../testing/judge.js';
 
-const home = fileURLToPath(new URL('../../../..', import.meta.url));
 const SIOCGSKNS = 0x894c;
 
 describe.skipIf(!root)('NetNS [needs root]', () => {
@@ -28,6 +26,30 @@ describe.skipIf(!root)('NetNS [needs root]', () => {
     expect(again.cookie).toBe(a.cookie);
     expect(a.equals(again)).toBe(true);
     expect(a.equals(b)).toBe(false);
+  });
+
+  it('may belong to another user namespace, and is worked in all the same', async () => {
+    const child = spawn('unshare', ['-U', '--map-root-user', 'sh', '-c', 'echo; read x'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    const owner = Fd.open(`/proc/${child.pid}/ns/user`);
+    using lab = NetNS.create({ owner });
+    lab.rtnl.links.create({ kind: 'bridge', name: 'br0', up: true });
+    lab.sysctl.set('net.ipv4.ip_forward', 1);
+    const server = lab.listen({ port: 80, host: '127.0.0.1' });
+    await once(server, 'listening');
+    // It has no power over it but by that user namespace, which the kernel says owns it.
+    const net = `/proc/${process.pid}/fd/${lab.fd.number}`;
+    const command = `nsenter --user=/proc/${child.pid}/ns/user --net=${net} sh -c 'ip -o link; ss -Hltn; cat /proc/sys/net/ipv4/ip_forward'`;
+    expect(outside(command)).toMatch(/br0[\s\S]*127\.0\.0\.1:80[\s\S]*1\n$/);
+    using again = NetNS.open({ fd: lab.fd });
+    expect(again.rtnl.links.list().map((link) => link.name)).toEqual(['lo', 'br0']);
+    server.close();
+    await once(server, 'close');
+    owner.close();
+    child.stdin.end();
+    await once(child, 'exit');
   });
 
   it('opens by pid, path and descriptor', async () => {

@@ -57,6 +57,8 @@ export interface DatagramOptions {
   host?: string;
   /** 0, the default, takes a free one. */
   port?: number;
+  /** With an IPv6 address: no IPv4. */
+  ipv6Only?: boolean;
   /** Ends it. */
   signal?: AbortSignal;
 }
@@ -71,8 +73,8 @@ export interface DatagramOptions {
  * @throws KernelError `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`
  */
 export function datagram(place: Place, options: DatagramOptions = {}): DatagramSocket {
-  const { host = '0.0.0.0', port = 0, signal } = options;
-  const fd = bound(place, SOCK.DGRAM, { host, port });
+  const { host = '0.0.0.0', port = 0, ipv6Only, signal } = options;
+  const fd = bound(place, SOCK.DGRAM, { host, port, ...(ipv6Only !== undefined && { ipv6Only }) });
   const socket = createSocket({
     type: familyOf(host) === 4 ? 'udp4' : 'udp6',
     lookup: refuseNames,

@@ -1,6 +1,8 @@
 import { KernelError } from '@iso/sys';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { readFlow } from '../conntrack/flow.js';
+import { type ListedSet, readChain, readElements, readRule as readNftRule, readSet, readTable } from '../nft/list.js';
 import { readAddress } from '../route/addresses.js';
 import { readLink } from '../route/link.js';
 import { readNeighbour } from '../route/neighbours.js';
@@ -141,8 +143,21 @@ describe('replies that no kernel writes', () => {
     });
   });
 
-  const readers = { readLink, readAddress, readRoute, readRule, readNeighbour };
-  it.each(Object.entries(readers))('%s on noise: a value or EBADMSG, nothing else', (_, read) => {
+  const elements = { key: ['ipv4_addr', 'inet_service'], data: 'verdict' } as ListedSet;
+  const readers: [string, number, (reply: Replies) => unknown][] = [
+    ['links', 16, readLink],
+    ['addresses', 20, readAddress],
+    ['routes', 24, readRoute],
+    ['neighbours', 28, readNeighbour],
+    ['rules', 32, readRule],
+    ['flows', 0x100, readFlow],
+    ['tables', 0xa00, readTable],
+    ['chains', 0xa03, readChain],
+    ['rules of nf_tables', 0xa06, readNftRule],
+    ['sets', 0xa09, readSet],
+    ['elements', 0xa0c, (reply) => readElements(reply, elements)],
+  ];
+  it.each(readers)('%s of noise: values or EBADMSG, nothing else', (_, type, read) => {
     const noise = fc.tuple(
       fc.uint8Array({ minLength: 0, maxLength: 24 }),
       // Attributes that look real, so that the noise gets further than the first length.
@@ -162,6 +177,7 @@ describe('replies that no kernel writes', () => {
         const body = Buffer.concat([Buffer.from(header), ...parts]);
         const bytes = Buffer.alloc(16 + body.length);
         bytes.writeUInt32LE(Math.max(0, bytes.length + (lie === 4 ? 4 : 0)), 0);
+        bytes.writeUInt16LE(type, 4);
         body.copy(bytes, 16);
         try {
           const replies = new Replies(bytes);

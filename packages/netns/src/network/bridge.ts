@@ -5,6 +5,7 @@ import { NetNS } from '../namespace/netns.js';
 import { BridgeEndpoint } from './endpoint.js';
 import { Firewall } from './firewall.js';
 import type { AttachOptions, Endpoint, Network } from './network.js';
+import { ownerMark } from './owner.js';
 import { freeSubnet, overlap, Pool } from './pool.js';
 
 /** A bridge network as it is to be. */
@@ -88,7 +89,13 @@ export class BridgeNetwork implements Network {
     const undo: (() => void)[] = options.host ? [] : [() => host.close()];
     try {
       const pools = poolsOf(host, options);
-      host.rtnl.links.create({ kind: 'bridge', name: bridge, mac: randomMac(), mtu: options.mtu ?? DEFAULT_MTU });
+      host.rtnl.links.create({
+        kind: 'bridge',
+        name: bridge,
+        mac: randomMac(),
+        mtu: options.mtu ?? DEFAULT_MTU,
+        alias: ownerMark(),
+      });
       undo.push(() => host.rtnl.links.remove(bridge));
       for (const pool of pools) {
         const address = `${pool.gateway}/${pool.length}`;
@@ -164,6 +171,7 @@ export class BridgeNetwork implements Network {
         master: this.bridge,
         mtu,
         up: true,
+        alias: ownerMark(),
         peer: { name: link, netns, mac, mtu },
       });
       undo.push(() => this.#host.rtnl.links.remove(hostLink));

@@ -2,6 +2,7 @@ import { KernelError } from '@iso/sys';
 import type { NetNS } from '../namespace/netns.js';
 import type { Firewall } from './firewall.js';
 import type { Bandwidth, Endpoint } from './network.js';
+import { ownerMark } from './owner.js';
 import { type Publication, type PublishOptions, publish } from './publication.js';
 
 /** Bytes that may pass at once: as large as segmentation offload makes a packet. */
@@ -99,7 +100,7 @@ export class BridgeEndpoint implements Endpoint {
     // What comes in cannot be queued: it takes a way round by a link of its own, on which it leaves.
     if (!this.#shaped) {
       const shaped = `i${hostLink.slice(1)}`;
-      links.create({ kind: 'ifb', name: shaped, up: true });
+      links.create({ kind: 'ifb', name: shaped, up: true, alias: ownerMark() });
       this.#shaped = shaped;
       shape(shaped, from);
       qdiscs.create({ link: hostLink }, { kind: 'ingress' });

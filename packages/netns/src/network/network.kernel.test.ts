@@ -1,11 +1,12 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { Server, Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
-import { inside, ip, root } from '../testing/judge.js';
-import { BridgeNetwork, type BridgeNetworkOptions, type Network } from './index.js';
+import { home, inside, ip, root } from '../testing/judge.js';
+import { BridgeNetwork, type BridgeNetworkOptions, type Network, sweepNetworks } from './index.js';
 
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
 
@@ -197,6 +198,42 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     await once(server, 'close');
   });
 
+  it('UDP: by translation and by proxy; unpublished and published to another, the same client finds that', async () => {
+    const { a, b, host, outside } = world;
+    const network = world.network();
+    const [one, two] = [network.attach(a), network.attach(b)];
+    const echoes = [a, b].map((ns, i) => {
+      const socket = ns.datagram({ port: 53 });
+      socket.on('message', (_, peer) => socket.send(`${i} ${peer.address}`, peer.port, peer.address));
+      return socket;
+    });
+    const client = outside.datagram({ host: '192.0.2.2', port: 4000 });
+    const inner = host.datagram({ host: '127.0.0.1', port: 4001 });
+    const ask = async (socket: typeof client, address: string) => {
+      const answer = once(socket, 'message', { signal: AbortSignal.timeout(1500) }).catch(() => ['nothing']);
+      socket.send('?', 5353, address);
+      return String((await answer)[0]);
+    };
+    // Asked before it is there: the flow must not be remembered.
+    expect(await ask(client, '192.0.2.1')).toBe('nothing');
+    const first = await one.publish({ protocol: 'udp', port: 53, hostPort: 5353, host: '0.0.0.0', mode: 'nat' });
+    expect(await ask(client, '192.0.2.1')).toBe('0 192.0.2.2');
+    expect(await ask(inner, '127.0.0.1')).toBe('0 10.50.0.2');
+    expect(() => host.datagram({ port: 5353 })).toThrow(code('EADDRINUSE'));
+    await first.close();
+    expect(await ask(client, '192.0.2.1')).toBe('nothing');
+    const second = await two.publish({ protocol: 'udp', port: 53, hostPort: 5353, host: '0.0.0.0', mode: 'nat' });
+    expect(await ask(client, '192.0.2.1')).toBe('1 192.0.2.2');
+    await second.close();
+    const third = await one.publish({ protocol: 'udp', port: 53, hostPort: 5353, host: '192.0.2.1' });
+    expect(await ask(client, '192.0.2.1')).toBe('0 127.0.0.1');
+    await third.close();
+    for (const socket of [...echoes, client, inner]) {
+      socket.close();
+      await once(socket, 'close');
+    }
+  });
+
   it('a port is really taken, and given back', async () => {
     const { a, b, host } = world;
     const network = world.network();
@@ -346,6 +383,51 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     expect(network.endpoints.size).toBe(0);
     await expect.poll(() => inside(host, 'ss -Hltn').trim(), { timeout: 5000 }).toBe('');
   });
+
+  it('what a killed process leaves is swept, at whatever step it was; what lives is left', async () => {
+    const { host, a } = world;
+    const living = world.network({ name: 'living', subnets: ['10.60.0.0/24'] });
+    living.attach(a);
+    const before = [
+      inside(host, 'ip -o link | cut -d@ -f1'),
+      inside(host, 'nft list ruleset'),
+      inside(host, 'ip route'),
+    ];
+    const steps = ['network', 'attach', 'limit', 'publish', 'unpublish', 'detach'];
+    for (const step of steps) {
+      const script = `
+        import { NetNS } from '@iso/netns';
+        import { BridgeNetwork } from '@iso/netns/network';
+        const until = (step) => step === '${step}' && process.kill(process.pid, 'SIGKILL');
+        const host = NetNS.open({ path: '/proc/${process.pid}/fd/${host.fd.number}' });
+        const network = BridgeNetwork.create({ name: 'dies', host, subnets: ['10.70.0.0/24'] });
+        until('network');
+        const endpoint = network.attach(NetNS.create());
+        until('attach');
+        endpoint.limit({ out: 1e6 });
+        until('limit');
+        const port = await endpoint.publish({ port: 80, hostPort: 8090, host: '0.0.0.0', mode: 'nat' });
+        until('publish');
+        await port.close();
+        until('unpublish');
+        endpoint.detach();
+        until('detach');`;
+      const node = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+      const { signal } = spawnSync(process.execPath, node, { cwd: home, stdio: ['ignore', 'inherit', 'inherit'] });
+      expect(signal).toBe('SIGKILL');
+      expect(
+        sweepNetworks(host).some((name) => name.startsWith('br-')),
+        step,
+      ).toBe(true);
+      const state = () => [
+        inside(host, 'ip -o link | cut -d@ -f1'),
+        inside(host, 'nft list ruleset'),
+        inside(host, 'ip route'),
+      ];
+      await expect.poll(state, { timeout: 10_000, message: step }).toEqual(before);
+    }
+    expect(sweepNetworks(host)).toEqual([]);
+  }, 120_000);
 
   it('a hundred boxes attach and go with their namespaces', async () => {
     const network = world.network();

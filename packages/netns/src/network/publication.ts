@@ -1,16 +1,16 @@
-import { once } from 'node:events';
-import type { Server, Socket } from 'node:net';
-import { pipeline } from 'node:stream';
 import { invalid } from '@iso/sys';
 import { Conntrack } from '../conntrack/index.js';
-import { familyOf } from '../ip/ip.js';
+import { type Family, familyOf } from '../ip/ip.js';
 import type { NetNS } from '../namespace/netns.js';
 import type { Firewall } from './firewall.js';
+import { proxyDatagrams, proxyStreams } from './proxy.js';
 
 /** A port to publish. */
 export interface PublishOptions {
   /** Port of the endpoint. */
   port: number;
+  /** Default `tcp`. */
+  protocol?: 'tcp' | 'udp';
   /** Port of the host; default a free one. */
   hostPort?: number;
   /** Address of the host; default `127.0.0.1`, which only the host itself reaches. `0.0.0.0` and `::` are all of a family. */
@@ -22,8 +22,9 @@ export interface PublishOptions {
   mode?: 'nat' | 'proxy';
 }
 
-/** A published TCP port. Disposing takes it back. */
+/** A published port. Disposing takes it back. */
 export interface Publication extends AsyncDisposable {
+  readonly protocol: 'tcp' | 'udp';
   readonly host: string;
   readonly hostPort: number;
   readonly port: number;
@@ -36,96 +37,73 @@ export interface Publication extends AsyncDisposable {
 interface Target {
   host: NetNS;
   netns: NetNS;
-  address: (family: 4 | 6) => string | undefined;
+  address: (family: Family) => string | undefined;
   firewall: Firewall;
 }
 
-const TCP = 6;
+const PROTOCOLS = { tcp: 6, udp: 17 } as const;
 
 /**
- * Publishes a TCP port. In both modes a server of this process listens on it, so that the port is really taken; with `nat`, what
- * the kernel does not translate (the host's own loopback) goes through that.
+ * Publishes a port. In both modes a proxy of this process holds it, so that it is really taken; with `nat`, what the kernel does not
+ * translate (from the host's own loopback) goes through that.
  *
  * @param target - the endpoint
  * @param options - which port
- * @returns the publication, listening
+ * @returns the publication, in force
  * @throws KernelError `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`
  */
 export async function publish(target: Target, options: PublishOptions): Promise<Publication> {
-  const { port, host = '127.0.0.1' } = options;
+  const { port, protocol = 'tcp', host = '127.0.0.1', mode = 'proxy' } = options;
   const family = familyOf(host);
-  const loopback = host.startsWith('127.') || host === '::1';
-  const mode = options.mode ?? 'proxy';
   if (!Number.isInteger(port) || port < 1 || port > 65535) throw invalid(`a port is 1 to 65535, not ${port}`);
-  if (mode === 'nat' && loopback)
+  if (mode === 'nat' && (host.startsWith('127.') || host === '::1'))
     throw invalid('what is sent to the loopback cannot be translated: publish it by proxy');
   const address = target.address(family);
   if (mode === 'nat' && address === undefined) throw invalid(`the endpoint has no IPv${family} address`);
 
-  const connections = new Set<Socket>();
-  const to = mode === 'nat' ? (address as string) : '127.0.0.1';
-  const listen = { host, port: options.hostPort ?? 0, allowHalfOpen: true, ...(family === 6 && { ipv6Only: true }) };
-  const server = target.host.listen(listen, (socket) => pass(socket, target.netns, to, port, connections));
-  await once(server, 'listening');
-  const { port: hostPort } = server.address() as { port: number };
+  const from = { netns: target.host, host, port: options.hostPort ?? 0 };
+  const to = { netns: target.netns, host: mode === 'nat' ? (address as string) : '127.0.0.1', port };
+  const proxy = protocol === 'tcp' ? await proxyStreams(from, to) : proxyDatagrams(from, to);
+  const { port: hostPort } = proxy;
 
   let stop: (() => void) | undefined;
   if (mode === 'nat') {
-    const all = host === '0.0.0.0' || host === '::';
+    const destination = host === '0.0.0.0' || host === '::' ? undefined : host;
+    const forwarding = { protocol, host: destination, hostPort, address: address as string, port, family };
+    const forget = () => forgetFlows(target.host, family, PROTOCOLS[protocol], hostPort, destination);
     try {
-      stop = target.firewall.forward({
-        protocol: 'tcp',
-        host: all ? undefined : host,
-        hostPort,
-        address: address as string,
-        port,
-        family,
-      });
-      forget(target.host, family, hostPort, all ? undefined : host);
+      const undo = target.firewall.forward(forwarding);
+      stop = () => {
+        undo();
+        forget();
+      };
+      // A client that tried before would go on as before.
+      forget();
     } catch (error) {
-      server.close();
+      stop?.();
+      await proxy.close();
       throw error;
     }
   }
   let closed: Promise<void> | undefined;
   const close = () => {
-    closed ??= (async () => {
+    if (!closed) {
       stop?.();
-      if (stop) forget(target.host, family, hostPort, host === '0.0.0.0' || host === '::' ? undefined : host);
-      await end(server, connections);
-    })();
+      closed = proxy.close();
+    }
     return closed;
   };
-  return { host, hostPort, port, mode, close, [Symbol.asyncDispose]: close };
-}
-
-/** Passes a connection on, both ways; each way ends on its own. */
-function pass(socket: Socket, netns: NetNS, host: string, port: number, connections: Set<Socket>): void {
-  const inner = netns.connect({ host, port, allowHalfOpen: true });
-  for (const each of [socket, inner]) {
-    connections.add(each);
-    each.on('close', () => connections.delete(each));
-  }
-  // The end of one is the end of the other; a refusal inside is one outside.
-  const done = (error: Error | null | undefined) => {
-    if (!error) return;
-    socket.destroy();
-    inner.destroy();
-  };
-  pipeline(socket, inner, done);
-  pipeline(inner, socket, done);
-}
-
-async function end(server: Server, connections: ReadonlySet<Socket>): Promise<void> {
-  const closed = once(server, 'close');
-  server.close();
-  for (const connection of connections) connection.destroy();
-  await closed;
+  return { protocol, host, hostPort, port, mode, close, [Symbol.asyncDispose]: close };
 }
 
 /** What the kernel remembers would go on as before: to the old place, or to none. */
-function forget(host: NetNS, family: 4 | 6, port: number, destination: string | undefined): void {
+function forgetFlows(
+  host: NetNS,
+  family: Family,
+  protocol: number,
+  destinationPort: number,
+  destination: string | undefined,
+): void {
   using conntrack = Conntrack.open({ home: host });
-  const filter = { family, protocol: TCP, destinationPort: port, ...(destination !== undefined && { destination }) };
-  conntrack.removeAll(filter);
+  conntrack.removeAll({ family, protocol, destinationPort, ...(destination !== undefined && { destination }) });
 }

@@ -1,4 +1,4 @@
-import { KernelError, UnsupportedError } from '@iso/sys';
+import { invalid, KernelError, UnsupportedError } from '@iso/sys';
 import { macBytes } from '../ip/ip.js';
 import { Message } from '../netlink/message.js';
 import { NLM_F } from '../netlink/raw.js';
@@ -51,6 +51,8 @@ export class Links {
    */
   create(options: LinkOptions): void {
     const kind = options.kind === 'other' ? options.type : options.kind;
+    if (options.netns && (options.port || options.alias !== undefined))
+      throw invalid('port and alias are set once the link is made, in its own namespace: do that by its rtnl');
     const flags = NLM_F.CREATE | NLM_F.EXCL;
     const message = new Message(`RTM_NEWLINK ${options.name} (${kind})`, RTM.NEWLINK, flags, IFLA);
     message.header(IFINFOMSG, (header) => {
@@ -88,7 +90,10 @@ export class Links {
         });
       throw error;
     }
-    if (options.port) this.set(options.name, { port: options.port });
+    // What the kernel does not look at while it makes a link.
+    const { port, alias } = options;
+    if (port || alias !== undefined)
+      this.set(options.name, { ...(port && { port }), ...(alias !== undefined && { alias }) });
   }
 
   /**
@@ -218,7 +223,7 @@ export class Links {
    * @throws KernelError `ENODEV` where it is missing
    */
   index(link: LinkRef): number {
-    return typeof link === 'number' ? link : this.get(link).index;
+    return this.#rtnl.linkIndex(link);
   }
 
   /**

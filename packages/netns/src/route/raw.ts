@@ -243,3 +243,8 @@ export const NEIGHBOUR_STATES = {
 export const NTF = { USE: 1, SELF: 2, MASTER: 4, PROXY: 8, EXT_LEARNED: 16, ROUTER: 128 } as const;
 
 export const NHA = { ID: 1, GROUP: 2, GROUP_TYPE: 3, BLACKHOLE: 4, OIF: 5, GATEWAY: 6 } as const;
+
+/** `struct ifreq`: its length, that of the name in it, and the call that finds an index. */
+export const IFREQ = 40;
+export const IFNAMSIZ = 16;
+export const SIOCGIFINDEX = 0x8933;

@@ -90,19 +90,20 @@ export class Routes {
     });
     if (table !== undefined) message.u32(RTA.TABLE, table);
     if (link !== undefined) message.u32(RTA.OIF, link);
-    let routes: Route[];
+    // A kernel that does not filter answers with all.
+    const wanted = (route: Route) =>
+      (table === undefined || route.table === table) &&
+      (link === undefined || route.link === link || (route.nextHops?.some((hop) => hop.link === link) ?? false));
     try {
-      routes = this.#rtnl.dump(message, RTM.NEWROUTE, readRoute);
+      return this.#rtnl.dump(message, RTM.NEWROUTE, (reply) => {
+        const route = readRoute(reply);
+        return route && wanted(route) ? route : undefined;
+      });
     } catch (error) {
       // A table without routes does not exist; a kernel without IPv6 has none.
       if (KernelError.is(error, 'ENOENT', 'EOPNOTSUPP', 'EAFNOSUPPORT')) return [];
       throw error;
     }
-    // A kernel that does not filter answers with all.
-    if (table !== undefined) routes = routes.filter((route) => route.table === table);
-    if (link !== undefined)
-      routes = routes.filter((route) => route.link === link || route.nextHops?.some((hop) => hop.link === link));
-    return routes;
   }
 
   #message(verb: 'NEW' | 'DEL', options: RouteOptions, flags: number): Message {

@@ -1,3 +1,4 @@
+import { attempt, KernelError } from '@iso/sys';
 import type { Message } from '../netlink/message.js';
 import type { Monitor } from '../netlink/monitor.js';
 import { NETLINK } from '../netlink/raw.js';
@@ -6,8 +7,10 @@ import { NetlinkSocket, type NetlinkSocketOptions, type SocketHome } from '../ne
 import { Classes, Filters, Qdiscs } from '../tc/traffic.js';
 import { Addresses } from './addresses.js';
 import { Links } from './links.js';
+import { linkName } from './name.js';
 import { Fdb, Neighbours } from './neighbours.js';
 import { NextHops } from './nexthops.js';
+import { IFNAMSIZ, IFREQ, SIOCGIFINDEX } from './raw.js';
 import type { Requests } from './requests.js';
 import { Routes } from './routes.js';
 import { Rules } from './rules.js';
@@ -124,7 +127,17 @@ export class Rtnetlink implements Requests, Disposable {
 
   /** {@inheritDoc Requests.linkIndex} */
   linkIndex(link: string | number): number {
-    return this.links.index(link);
+    if (typeof link === 'number') return link;
+    if (Buffer.byteLength(link) > IFNAMSIZ - 1) return this.links.get(link).index;
+    // Any socket answers this one, without all else that there is to say of a link.
+    const request = Buffer.alloc(IFREQ);
+    request.write(linkName(link));
+    const refusal = attempt('ioctl', this.#socket.fd, SIOCGIFINDEX, request);
+    if (refusal < 0) {
+      const hint = 'no such device in this network namespace';
+      throw new KernelError(refusal, { syscall: 'ioctl', call: `SIOCGIFINDEX ${link}`, hint });
+    }
+    return request.readInt32LE(IFNAMSIZ);
   }
 
   /** Closes it. */

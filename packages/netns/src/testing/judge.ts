@@ -1,5 +1,6 @@
 // What judges the kernel tests: iproute2 and nft, run inside the namespace that is looked at.
 import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import type { NetNS } from '../index.js';
 
 /** Runs a command inside; returns what it wrote. */
@@ -21,5 +22,8 @@ export function ip(ns: NetNS, args: string): Record<string, unknown>[] {
 export function outside(command: string): string {
   return execFileSync('sh', ['-c', command], { encoding: 'utf8' });
 }
+
+/** The repository. */
+export const home: string = fileURLToPath(new URL('../../../..', import.meta.url));
 
 export const root: boolean = process.getuid?.() === 0;
