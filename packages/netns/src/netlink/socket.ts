@@ -1,7 +1,8 @@
 import { attempt, Fd, KernelError, syscall } from '@iso/sys';
 import { type Refusal, refused } from './error.js';
 import type { Message } from './message.js';
-import { AF, MSG, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCK, SOL } from './raw.js';
+import { AF, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCK, SOL } from './raw.js';
+import { datagram, drain, receive } from './receive.js';
 import { Replies } from './replies.js';
 
 /** Where a socket is made: a `NetNS`, or anything else that opens sockets somewhere. */
@@ -20,7 +21,6 @@ export interface NetlinkSocketOptions {
 
 const EAGAIN = -11;
 const EINTR = -4;
-const ENOBUFS = -105;
 const EMSGSIZE = 90;
 const ADDRESS_SIZE = 12;
 const RECEIVE_BUFFER = 2 ** 20;
@@ -28,15 +28,8 @@ const DUMP_ATTEMPTS = 10;
 /** Messages of one send: their acknowledgements must fit the receive buffer. */
 const BATCH_MESSAGES = 128;
 const BATCH_BYTES = 64 * 1024;
-const LARGEST_DATAGRAM = 2 ** 24;
-const DRAIN_READS = 100_000;
-const DRAIN_FLAGS = MSG.DONTWAIT | MSG.TRUNC;
 
-// The kernel never writes a larger part of a dump. One for all sockets: an exchange runs to its end before another starts.
-let buffer = Buffer.alloc(32 * 1024);
 let receiving = false;
-const sender = Buffer.alloc(ADDRESS_SIZE);
-const senderLength = Buffer.alloc(4);
 const one = Buffer.from([1, 0, 0, 0]);
 
 /**
@@ -87,8 +80,8 @@ export class NetlinkSocket implements Disposable {
       const address = Buffer.alloc(ADDRESS_SIZE);
       address.writeUInt16LE(AF.NETLINK, 0);
       syscall('bind', fd, address, ADDRESS_SIZE);
-      senderLength.writeUInt32LE(ADDRESS_SIZE);
-      syscall('getsockname', fd, address, senderLength);
+      const length = Buffer.from([ADDRESS_SIZE, 0, 0, 0]);
+      syscall('getsockname', fd, address, length);
       const size = Buffer.alloc(4);
       size.writeInt32LE(options.receiveBuffer ?? RECEIVE_BUFFER);
       // Beyond the system's limit with CAP_NET_ADMIN of the first user namespace, up to it without.
@@ -131,7 +124,7 @@ export class NetlinkSocket implements Disposable {
     for (let attempts = 0; attempts < DUMP_ATTEMPTS; attempts++) {
       values = [];
       let interrupted = false;
-      const { length } = buffer;
+      const { length } = datagram();
       try {
         const [refusal] = this.#exchange([message], (reply) => {
           interrupted ||= reply.interrupted;
@@ -143,7 +136,7 @@ export class NetlinkSocket implements Disposable {
         if (!interrupted) return values;
       } catch (error) {
         // What was cut fits into the buffer that has grown meanwhile.
-        if (!KernelError.is(error, 'EMSGSIZE') || buffer.length === length) throw error;
+        if (!KernelError.is(error, 'EMSGSIZE') || datagram().length === length) throw error;
       }
     }
     throw new KernelError(EINTR, {
@@ -214,7 +207,7 @@ export class NetlinkSocket implements Disposable {
     }
     if (length === 0) return undefined;
     const values: T[] = [];
-    const messages = new Replies(buffer, Math.max(length, 0));
+    const messages = new Replies(datagram(), Math.max(length, 0));
     while (messages.next()) {
       const value = decode(messages);
       if (value !== undefined) values.push(value);
@@ -276,12 +269,11 @@ export class NetlinkSocket implements Disposable {
         const length = receive(this.fd);
         if (length === 0) return;
         if (length < 0) continue;
-        const replies = new Replies(buffer, length);
+        const replies = new Replies(datagram(), length);
         while (!enough && replies.next()) if (replies.port === this.portId) enough = visit(replies);
       }
     } catch (error) {
-      // What is left of the answer must not meet the next request.
-      for (let i = 0; i < DRAIN_READS && attempt('recvfrom', this.fd, buffer, 0, DRAIN_FLAGS, null, null) >= 0; i++);
+      drain(this.fd);
       throw error;
     } finally {
       receiving = false;
@@ -297,34 +289,6 @@ export class NetlinkSocket implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/**
- * Reads one datagram into the buffer that all sockets share.
- *
- * @returns its length; 0 where nothing waits, negative where it did not come from the kernel
- */
-function receive(fd: Fd): number {
-  senderLength.writeUInt32LE(ADDRESS_SIZE);
-  const length = attempt('recvfrom', fd, buffer, buffer.length, MSG.TRUNC | MSG.DONTWAIT, sender, senderLength);
-  if (length === EAGAIN) return 0;
-  if (length === EINTR) return -1;
-  if (length < 0) {
-    throw new KernelError(length, {
-      syscall: 'recvfrom',
-      ...(length === ENOBUFS && { hint: 'replies were lost: the receive buffer of the socket was full' }),
-    });
-  }
-  if (length > buffer.length) {
-    const size = buffer.length;
-    if (length <= LARGEST_DATAGRAM) buffer = Buffer.alloc(length);
-    throw new KernelError(EMSGSIZE, {
-      syscall: 'recvfrom',
-      hint: `a reply of ${length} bytes met a buffer of ${size}: ask again`,
-    });
-  }
-  // Any process may send to the address of a netlink socket.
-  return sender.readUInt32LE(4) === 0 ? length : -1;
 }
 
 function unanswered(message: Message): KernelError {

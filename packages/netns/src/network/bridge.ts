@@ -4,9 +4,10 @@ import { ipBytes, macText, parsePrefix } from '../ip/ip.js';
 import { NetNS } from '../namespace/netns.js';
 import { BridgeEndpoint } from './endpoint.js';
 import { Firewall } from './firewall.js';
+import { atOnce, forward, poolsOf, settingOf } from './host.js';
 import type { AttachOptions, Endpoint, Network } from './network.js';
 import { ownerMark } from './owner.js';
-import { freeSubnet, overlap, Pool } from './pool.js';
+import type { Pool } from './pool.js';
 
 /** A bridge network as it is to be. */
 export interface BridgeNetworkOptions {
@@ -27,7 +28,6 @@ export interface BridgeNetworkOptions {
   masquerade?: boolean;
 }
 
-const EADDRINUSE = 98;
 const DEFAULT_MTU = 1500;
 
 /**
@@ -268,54 +268,6 @@ export class BridgeNetwork implements Network {
   /** The same as {@link BridgeNetwork.close}. */
   [Symbol.dispose](): void {
     this.close();
-  }
-}
-
-function poolsOf(host: NetNS, options: BridgeNetworkOptions): Pool[] {
-  const routed = host.rtnl.routes
-    .list({ table: 'main' })
-    .filter(({ dst, type }) => dst !== 'default' && type === 'unicast')
-    .map((route) => ({ dst: route.dst, link: route.link }));
-  const wanted = options.subnets ?? [freeSubnet(routed.map(({ dst }) => dst))];
-  const pools = wanted.map((subnet) => new Pool(typeof subnet === 'string' ? { subnet } : subnet));
-  if (pools.length === 0) throw invalid('a network needs a subnet');
-  if (new Set(pools.map(({ family }) => family)).size < pools.length)
-    throw invalid('a network has one subnet of each family at the most');
-  for (const { subnet } of pools) {
-    const other = routed.find(({ dst }) => overlap(subnet, dst));
-    if (other) {
-      throw new KernelError(EADDRINUSE, {
-        syscall: 'bind',
-        call: `subnet ${subnet}`,
-        hint: `the host has a route to ${other.dst} already${other.link ? ` by ${host.rtnl.links.get(other.link).name}` : ''}`,
-      });
-    }
-  }
-  return pools.sort((a, b) => a.family - b.family);
-}
-
-function forward(host: NetNS, pools: readonly Pool[]): void {
-  if (pools.some(({ family }) => family === 4)) host.sysctl.set('net.ipv4.ip_forward', 1);
-  if (pools.some(({ family }) => family === 6)) host.sysctl.set('net.ipv6.conf.all.forwarding', 1);
-}
-
-/** IPv6 without waiting: a link that looks for duplicates of its address first cannot find its neighbours meanwhile. Or no IPv6. */
-function atOnce(netns: NetNS, link: string, pools: readonly Pool[]): void {
-  const six = pools.some(({ family }) => family === 6);
-  try {
-    netns.sysctl.set(`net/ipv6/conf/${link}/${six ? 'accept_dad' : 'disable_ipv6'}`, six ? 0 : 1);
-  } catch (error) {
-    // A kernel without IPv6.
-    if (!KernelError.is(error, 'ENOENT')) throw error;
-  }
-}
-
-function settingOf(netns: NetNS, name: string): string | undefined {
-  try {
-    return netns.sysctl.get(name);
-  } catch (error) {
-    if (KernelError.is(error, 'ENOENT')) return undefined;
-    throw error;
   }
 }
 

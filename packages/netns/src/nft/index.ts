@@ -3,8 +3,10 @@
  *
  * @packageDocumentation
  */
+
+export type { ListedElement } from './element.js';
 export type { FieldName, TypeName } from './field.js';
-export type { ListedChain, ListedElement, ListedRule, ListedSet, ListedTable } from './list.js';
+export type { ListedChain, ListedRule, ListedSet, ListedTable } from './list.js';
 export { Nft } from './nft.js';
 export type { KeyPart, SetElement, SetSpec } from './set.js';
 export {

@@ -2,14 +2,13 @@ import { KernelError } from '@iso/sys';
 import { Message, nameOf } from '../netlink/message.js';
 import { NETLINK, NLM_F } from '../netlink/raw.js';
 import { NetlinkSocket, type NetlinkSocketOptions } from '../netlink/socket.js';
+import { type ListedElement, readElements } from './element.js';
 import {
   type ListedChain,
-  type ListedElement,
   type ListedRule,
   type ListedSet,
   type ListedTable,
   readChain,
-  readElements,
   readRule,
   readSet,
   readTable,
@@ -88,9 +87,7 @@ export class Nft implements Disposable {
     try {
       this.#socket.transaction([bound('BEGIN'), ...messages, bound('END')]);
     } catch (error) {
-      if (KernelError.is(error) && typeof error.info?.index === 'number')
-        Object.assign(error.info, { operation: owners[error.info.index] });
-      throw error;
+      throw KernelError.is(error) ? explained(error, owners) : error;
     }
   }
 
@@ -182,6 +179,22 @@ function request(name: string, type: number, table?: TableRef): Message {
     table ? FAMILIES[table.family] : 0,
     NLM_F.DUMP,
   );
+}
+
+/** The refusal with the operation that was refused. */
+function explained(error: KernelError, operations: readonly string[]): KernelError {
+  const { syscall, kernelMessage, info, hint } = error;
+  const operation = operations[Number(info?.index)];
+  // The kernel says the same to a stranger as to one without privilege.
+  const permission = `${hint}; or the table belongs to another socket`;
+  return new KernelError(error.errno, {
+    syscall,
+    call: operation ?? 'nf_tables transaction',
+    ...(kernelMessage !== undefined && { kernelMessage }),
+    ...(hint !== undefined && { hint: error.code === 'EPERM' ? permission : hint }),
+    info: { ...info, operation },
+    cause: error,
+  });
 }
 
 /** The messages around a transaction name the subsystem that it is for. */

@@ -92,8 +92,13 @@ export class Links {
     }
     // What the kernel does not look at while it makes a link.
     const { port, alias } = options;
-    if (port || alias !== undefined)
+    if (!port && alias === undefined) return;
+    try {
       this.set(options.name, { ...(port && { port }), ...(alias !== undefined && { alias }) });
+    } catch (error) {
+      this.remove(options.name);
+      throw error;
+    }
   }
 
   /**

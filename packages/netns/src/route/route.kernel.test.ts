@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
 import { home, inside, ip, outside, root } from '../testing/judge.js';
@@ -252,6 +254,12 @@ describe.skipIf(!root)('links [needs root]', () => {
     expect(() => links.remove('lo')).toThrow(code('EOPNOTSUPP'));
     expect(() => links.create({ kind: 'bridge', name: 'b', master: 'nope' })).toThrow(code('ENODEV'));
     expect(() => links.create({ kind: 'other', name: 'b', type: 'nonesuch' })).toThrow(code('EUNSUPPORTED'));
+    expect(() => links.create({ kind: 'bridge', name: 'b', alias: 'x'.repeat(300) })).toThrow(
+      code('ERANGE', { info: expect.objectContaining({ attribute: 'IFALIAS' }) }),
+    );
+    expect(() => links.create({ kind: 'bridge', name: 'b', port: { hairpin: true } })).toThrow(
+      expect.objectContaining({ errno: expect.any(Number) }),
+    );
     for (const name of ['', 'sixteen-bytes-xx', 'a/b', 'a b', '.', '..', 'v%d', 'a:b', 'a\0b'])
       expect(() => links.create({ kind: 'bridge', name }), name).toThrow(code('ERR_INVALID_ARG_VALUE'));
     expect(() => links.create({ kind: 'bridge', name: 'b', mac: '02:00' })).toThrow(code('ERR_INVALID_ARG_VALUE'));
@@ -515,15 +523,13 @@ describe.skipIf(!root)('routes, rules, neighbours, next hops [needs root]', () =
     ).toEqual(['12.0.0.0/24', '12.0.2.0/24']);
   });
 
-  it('a dump under churn holds each member that never changes once', () => {
+  it('a dump under churn holds each member that never changes once', async () => {
     using ns = NetNS.create();
     const { rtnl } = ns;
     for (let i = 0; i < 200; i++) rtnl.links.create({ kind: 'ifb', name: `keep${i}` });
-    const stop = `/tmp/iso-test-churn-${process.pid}`;
-    const churn = inside(
-      ns,
-      `(i=0; while [ ! -e ${stop} ] && [ $i -lt 2000 ]; do ip link add c type bridge; ip link del c; i=$((i+1)); done; rm -f ${stop}) >/dev/null 2>&1 & echo $!`,
-    );
+    const net = `--net=/proc/${process.pid}/fd/${ns.fd.number}`;
+    const loop = 'for i in $(seq 5000); do ip link add c type bridge; ip link del c; done';
+    const churn = spawn('nsenter', [net, 'sh', '-c', loop], { stdio: 'ignore' });
     try {
       for (let i = 0; i < 100; i++) {
         const kept = rtnl.links
@@ -533,8 +539,10 @@ describe.skipIf(!root)('routes, rules, neighbours, next hops [needs root]', () =
         expect(new Set(kept).size).toBe(200);
         expect(kept.length).toBe(200);
       }
+      expect(churn.exitCode).toBeNull();
     } finally {
-      inside(ns, `touch ${stop}; timeout 10 tail --pid=${churn.trim()} -f /dev/null; rm -f ${stop}`);
+      churn.kill('SIGKILL');
+      if (churn.exitCode === null) await once(churn, 'exit');
     }
   });
 

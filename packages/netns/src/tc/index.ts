@@ -3,7 +3,10 @@
  *
  * @packageDocumentation
  */
+
+export { Classes } from './classes.js';
 export { type FilterAction, type FilterSettings, ipv4Keys, type U32Key } from './filter.js';
+export { type FilterPlace, Filters, type ListedFilter } from './filters.js';
 export type { TcHandle } from './handle.js';
 export type {
   ClassSettings,
@@ -15,12 +18,5 @@ export type {
   QdiscSettings,
   TbfOptions,
 } from './qdisc.js';
-export {
-  Classes,
-  type FilterPlace,
-  Filters,
-  type ListedFilter,
-  type ListedQdisc,
-  type QdiscPlace,
-  Qdiscs,
-} from './traffic.js';
+export { type QdiscPlace, Qdiscs } from './qdiscs.js';
+export type { ListedQdisc } from './tcmsg.js';

@@ -1,38 +1,31 @@
 import { once } from 'node:events';
-import { readFileSync, rmSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
 import { NLM_F } from '../netlink/raw.js';
 import { inside, outside, root } from '../testing/judge.js';
+import { classMessage } from './classes.js';
+import { type FilterPlace, filterMessage } from './filters.js';
 import type { ClassSettings, FilterSettings, QdiscSettings } from './index.js';
 import { ipv4Keys } from './index.js';
-import { classMessage, type FilterPlace, filterMessage, type QdiscPlace, qdiscMessage } from './traffic.js';
+import { type QdiscPlace, qdiscMessage } from './qdiscs.js';
 
 const straceMissing = outside('command -v strace || true') === '';
 const MESSAGES = new Set([36, 40, 44]);
 
 /** The message that `tc` sends, whether or not this kernel takes it: strace writes out what goes to its socket. */
 function sentByTc(ns: NetNS, args: string): Buffer {
-  const file = `/tmp/iso-test-tc-${process.pid}`;
-  try {
-    inside(ns, `strace -e trace=sendmsg -e write=3 -o ${file} tc ${args} 2>/dev/null || true`);
-    const sends = readFileSync(file, 'latin1')
-      .split(/^ \* \d+ bytes in buffer.*$/m)
-      .slice(1);
-    const messages = sends.map((text) =>
-      Buffer.from(
-        [...text.matchAll(/^ \| [0-9a-f]{5} {2}(.{48,49}) /gm)]
-          .map((line) => (line[1] as string).replaceAll(' ', ''))
-          .join(''),
-        'hex',
-      ),
-    );
-    const message = messages.find((bytes) => MESSAGES.has(bytes.readUInt16LE(4)));
-    if (!message) throw new Error(`tc ${args} sent nothing`);
-    return message;
-  } finally {
-    rmSync(file, { force: true });
-  }
+  const strace = 'strace -e trace=sendmsg -e write=3 -o "$file"';
+  const written = inside(ns, `file=$(mktemp); ${strace} tc ${args} >/dev/null 2>&1; cat "$file"; rm "$file"`);
+  const messages = written
+    .split(/^ \* \d+ bytes in buffer.*$/m)
+    .slice(1)
+    .map((text) => {
+      const lines = [...text.matchAll(/^ \| [0-9a-f]{5} {2}(.{48,49}) /gm)];
+      return Buffer.from(lines.map((line) => (line[1] as string).replaceAll(' ', '')).join(''), 'hex');
+    });
+  const message = messages.find((bytes) => MESSAGES.has(bytes.readUInt16LE(4)));
+  if (!message) throw new Error(`tc ${args} sent nothing`);
+  return message;
 }
 
 /** Without what the socket adds: acknowledgement, sequence, port. */
