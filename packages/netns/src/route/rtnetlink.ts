@@ -1,4 +1,5 @@
 import { attempt, KernelError } from '@iso/sys';
+import { malformed } from '../netlink/error.js';
 import type { Message } from '../netlink/message.js';
 import type { Monitor } from '../netlink/monitor.js';
 import { NETLINK } from '../netlink/raw.js';
@@ -120,7 +121,8 @@ export class Rtnetlink implements Requests, Disposable {
     this.#socket.request(message, (reply) => {
       value = read(reply);
     });
-    return value as T;
+    if (value === undefined) throw malformed(`an acknowledgement of ${message.call} without its answer`, 0);
+    return value;
   }
 
   /** {@inheritDoc Requests.dump} */
