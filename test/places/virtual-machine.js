@@ -12,11 +12,14 @@ const cli = new URL('../../examples/container/dist/cli.js', import.meta.url).pat
 /** What another kernel and another cgroup layout can change. The rest is the same everywhere, and slow here. */
 const files = [
   'packages/cgroups',
-  'packages/mounts',
-  'packages/namespaces',
+  'packages/mounts/src/mount-tree',
+  'packages/mounts/src/rootfs',
+  'packages/mounts/src/table',
+  'packages/namespaces/src/namespace',
+  'packages/namespaces/src/user',
   'packages/process/src/init',
-  'packages/unionfs',
-  'examples/container',
+  'packages/unionfs/src/overlay',
+  'examples/container/src/container',
 ];
 
 /** Runs them under one kernel, default Debian's stable one. */
