@@ -12,12 +12,14 @@ const IFF_UP_RUNNING = 1 | 0x40;
  * @returns slot of the socket, for an errand to close
  */
 export function bringLoopbackUp(program: LaunchProgram): Slot {
-  const request = Buffer.alloc(40);
-  request.write('lo', 0, 'latin1');
-  request.writeInt16LE(IFF_UP_RUNNING, 16);
   const socket = program.step('host', 'socket', [AF_INET, SOCK_DGRAM_CLOEXEC, 0]);
   program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], {
     text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})',
   });
   return socket;
 }
+
+/** struct ifreq. */
+const request = Buffer.alloc(40);
+request.write('lo', 0, 'latin1');
+request.writeInt16LE(IFF_UP_RUNNING, 16);
