@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LinuxKernel, replaceKernel } from '../../packages/sys/src/kernel.ts';
 import { code, launch } from '../../packages/sys/src/launcher/arm64.ts';
-import { Slot } from '../../packages/sys/src/launcher/step.ts';
+import { row as rowOf } from '../../packages/sys/src/launcher/step.ts';
 import { FRAME, STEP, writeTable } from '../../packages/sys/src/launcher/table.ts';
 import { numbers } from '../../packages/sys/src/raw/numbers-arm64.ts';
 
@@ -35,8 +35,7 @@ tool('ld', ['-o', harness, `${harness}.o`]);
 
 /** A row; its jumps are set afterwards, as they lead forward. */
 export function row(syscall, args = [], options = {}) {
-  const jumps = { onZero: undefined, onValue: undefined, onIgnored: undefined };
-  return { phase: 'host', syscall, args, slot: new Slot(syscall), options, ...jumps };
+  return rowOf('host', syscall, args, options);
 }
 
 /** Runs rows in a child, with exit(0) behind them. Returns what the child and the harness left in the table. */
