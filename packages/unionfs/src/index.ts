@@ -1,7 +1,21 @@
 /**
- * Kernel union mounts.
+ * Union file systems, layers and images.
  *
  * @packageDocumentation
  */
-export { type OverlayOptions, overlay } from './overlay.js';
-export { type PatchworkOptions, patchwork } from './patchwork.js';
+export { type Compression, compressor, decompress, detectCompression } from './compression/compression.js';
+export type { IdMaps, IdRange } from './file/idmap.js';
+export type { ExtractFormat, ExtractSettings, ExtractWarning } from './layer/extract.js';
+export { Extractor } from './layer/extract.js';
+export { type PackOptions, packTree } from './layer/pack.js';
+export { type UnpackOptions, unpackLayer } from './layer/unpack.js';
+export type { Expected, Unpacked, UnpackProgress, UnpackSettings } from './layer/unpacker.js';
+export type { WhiteoutFormat } from './layer/whiteout.js';
+export type { PackWarning } from './layer/writer.js';
+export { type OverlayOptions, overlay } from './overlay/overlay.js';
+export { type PatchworkOptions, patchwork } from './overlay/patchwork.js';
+export type { EntryType, SparsePart, TarEntry } from './tar/entry.js';
+export { ArchiveError, type ArchiveErrorCode } from './tar/error.js';
+export { type TarHandler, type TarLimits, TarParser } from './tar/parser.js';
+export { type ArchivedEntry, readTar } from './tar/read.js';
+export { tarEnd, tarHeader, tarPadding } from './tar/writer.js';

@@ -1,0 +1,79 @@
+import { O } from '@iso/sys';
+import { close, open, readlink } from '../file/call.js';
+import { type IdMaps, unmapId } from '../file/idmap.js';
+import type { Stat } from '../file/stat.js';
+import { readXattrs, throughProc, type Xattrs } from '../file/xattr.js';
+import type { TarEntry } from '../tar/entry.js';
+import { archivedXattr, type WhiteoutFormat } from './whiteout.js';
+
+/** A file in an open directory. */
+export interface Place {
+  /** Descriptor of the directory. */
+  directory: number;
+  name: Buffer;
+  stat: Stat;
+}
+
+/** How what is on disk becomes what an archive says. */
+export interface DescribeSettings {
+  /** What the directory is; undefined for one that is no layer. */
+  format?: WhiteoutFormat;
+  /** Ids of the archive and what they are on disk. */
+  idmap?: IdMaps;
+  /** Seconds since 1970: later times become this one (SOURCE_DATE_EPOCH), so that two builds give the same bytes. */
+  epoch?: number;
+}
+
+/**
+ * Attributes of a file as an archive has them.
+ *
+ * @param place - the file
+ * @param format - what it lies in
+ * @returns attributes; none of overlay's own
+ */
+function archivedXattrs(place: Place, format: WhiteoutFormat | undefined): Xattrs {
+  const { directory, name, stat } = place;
+  const plain = stat.type === 'file' || stat.type === 'directory';
+  // A descriptor that may only be looked at: opening a fifo or a device would do something.
+  const fd = open(directory, name, plain ? O.RDONLY | O.NONBLOCK : O.PATH);
+  try {
+    const raw = readXattrs(plain ? fd : throughProc(fd), (key) => archivedXattr(key, format) !== undefined);
+    const xattrs: Xattrs = new Map();
+    for (const [key, value] of raw) xattrs.set(archivedXattr(key, format) as string, value);
+    return xattrs;
+  } finally {
+    close(fd);
+  }
+}
+
+/**
+ * The entry of an archive for a file.
+ *
+ * @param place - the file
+ * @param path - its name in the archive
+ * @param settings - see {@link DescribeSettings}
+ * @returns the entry; a socket has none
+ */
+export function describe(place: Place, path: Buffer, settings: DescribeSettings): TarEntry | undefined {
+  const { stat } = place;
+  const { type } = stat;
+  if (type === 'socket') return undefined;
+  const { idmap, epoch } = settings;
+  const latest = epoch === undefined ? undefined : BigInt(epoch) * 1_000_000_000n;
+  const entry: TarEntry = {
+    path: type === 'directory' ? Buffer.concat([path, SLASH]) : path,
+    type,
+    mode: stat.mode,
+    uid: idmap ? unmapId(idmap.uid, stat.uid) : stat.uid,
+    gid: idmap ? unmapId(idmap.gid, stat.gid) : stat.gid,
+    size: type === 'file' ? stat.size : 0,
+    mtime: latest !== undefined && stat.mtime > latest ? latest : stat.mtime,
+  };
+  if (type === 'symlink') entry.linkpath = readlink(place.directory, place.name);
+  if (type === 'character' || type === 'block') entry.device = stat.rdev;
+  const xattrs = archivedXattrs(place, settings.format);
+  if (xattrs.size) entry.xattrs = xattrs;
+  return entry;
+}
+
+const SLASH = Buffer.from('/');

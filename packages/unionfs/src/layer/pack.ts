@@ -1,0 +1,74 @@
+import { Fd, O } from '@iso/sys';
+import { close, open } from '../file/call.js';
+import { readDirectory } from '../file/directory.js';
+import { stat } from '../file/stat.js';
+import { ArchiveError } from '../tar/error.js';
+import type { DescribeSettings } from './describe.js';
+import { LayerWriter, type PackWarning } from './writer.js';
+
+/** How {@link packTree} works. */
+export interface PackOptions extends Omit<DescribeSettings, 'format'> {
+  /** Told what was left out. */
+  onWarning?: (warning: PackWarning) => void;
+}
+
+/** Directories inside of one another that are open at once. */
+const MAX_DEPTH = 1024;
+
+/**
+ * A whole directory as a tar archive, in the order of the names' bytes. The root itself is the entry `./`. Mounts below it are
+ * packed too, sockets left out.
+ *
+ * @param directory - what to pack
+ * @param options - see {@link PackOptions}
+ * @returns the archive's bytes, as they are asked for
+ * @throws KernelError where something cannot be read
+ *
+ * @example
+ * ```ts
+ * import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+ * import { packTree, readTar } from '@iso/unionfs';
+ * const directory = mkdtempSync('/tmp/iso-pack-');
+ * writeFileSync(`${directory}/a`, 'hello');
+ * const names: string[] = [];
+ * for await (const entry of readTar(packTree(directory))) names.push(entry.path.toString());
+ * rmSync(directory, { recursive: true });
+ * if (names.join() !== './,a') throw new Error(names.join());
+ * ```
+ */
+export function* packTree(directory: string | Fd, options: PackOptions = {}): Generator<Buffer, void, undefined> {
+  const { onWarning, ...settings } = options;
+  const writer = new LayerWriter(settings, { layer: false, ...(onWarning ? { warn: onWarning } : {}) });
+  using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
+  yield* writer.file({ directory: root.number, name: DOT, stat: stat(root.number, null) }, DOT);
+  const fd = open(root.number, DOT, O.RDONLY | O.DIRECTORY);
+  try {
+    yield* pack(writer, fd, EMPTY, 0);
+  } finally {
+    close(fd);
+  }
+  yield writer.end();
+}
+
+const DOT = Buffer.from('.');
+const EMPTY = Buffer.alloc(0);
+const SLASH = Buffer.from('/');
+
+function* pack(writer: LayerWriter, fd: number, path: Buffer, depth: number): Generator<Buffer, void, undefined> {
+  if (depth > MAX_DEPTH)
+    throw new ArchiveError('ERR_ARCHIVE_LIMIT', 'directories are too deep inside another', { path });
+  const prefix = path.length ? Buffer.concat([path, SLASH]) : EMPTY;
+  const names = readDirectory(fd).map((entry) => entry.name);
+  for (const name of names.sort(Buffer.compare)) {
+    const place = { directory: fd, name, stat: stat(fd, name) };
+    const full = Buffer.concat([prefix, name]);
+    yield* writer.file(place, full);
+    if (place.stat.type !== 'directory') continue;
+    const child = open(fd, name, O.RDONLY | O.DIRECTORY);
+    try {
+      yield* pack(writer, child, full, depth + 1);
+    } finally {
+      close(child);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import { open } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
+import { Fd } from '@iso/sys';
+import type { ExtractWarning } from './extract.js';
+import { type PackedError, unpackError } from './transport.js';
+import type { Unpacked, UnpackProgress, UnpackSettings } from './unpacker.js';
+import type { Job, Order } from './worker.js';
+
+/** How {@link unpackLayer} works. */
+export interface UnpackOptions extends UnpackSettings {
+  /** Gives up: what was unpacked so far stays in the directory. */
+  signal?: AbortSignal;
+  /** Told now and then how far it is. */
+  onProgress?: (at: UnpackProgress) => void;
+  /** Told what was not made as the archive says. */
+  onWarning?: (warning: ExtractWarning) => void;
+}
+
+type Report =
+  | { progress: UnpackProgress }
+  | { warning: ExtractWarning }
+  | { taken: true }
+  | { result: Unpacked }
+  | { error: PackedError };
+
+/** Chunks that are on their way to the worker before it has taken one. */
+const AHEAD = 8;
+
+/**
+ * Unpacks a layer, or any tar archive, compressed or not, below a directory. It runs in a thread of its own: decompression, hashes
+ * and files at once, and this thread stays free. Nothing outside of the directory is reached, whatever the archive holds. Where this
+ * fails, the directory holds a part of the layer: unpack into a fresh one and rename it when it is complete.
+ *
+ * Owners other than the caller and devices need root, or a user namespace.
+ *
+ * @param source - path of a file, or bytes as they come
+ * @param directory - where it goes; it exists
+ * @param options - see {@link UnpackOptions}
+ * @returns digests and sizes of what was unpacked
+ * @throws ArchiveError for damaged or hostile archives, and where a digest is not the expected one; KernelError `ENOSPC` … with the path;
+ * the signal's reason
+ *
+ * @example
+ * ```ts
+ * import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+ * import { tarEnd, tarHeader, unpackLayer } from '@iso/unionfs';
+ * const directory = mkdtempSync('/tmp/iso-layer-');
+ * const hello = { path: Buffer.from('hello'), type: 'file', mode: 0o644, uid: 0, gid: 0, size: 2, mtime: 0n } as const;
+ * async function* archive() {
+ *   yield tarHeader(hello);
+ *   yield Buffer.from('hi'.padEnd(512, '\0'));
+ *   yield tarEnd();
+ * }
+ * const { entries } = await unpackLayer(archive(), directory);
+ * const text = readFileSync(`${directory}/hello`, 'utf8');
+ * rmSync(directory, { recursive: true });
+ * if (entries !== 1 || text !== 'hi') throw new Error('not unpacked');
+ * ```
+ */
+export async function unpackLayer(
+  source: string | AsyncIterable<Uint8Array>,
+  directory: string | Fd,
+  options: UnpackOptions = {},
+): Promise<Unpacked> {
+  const { signal, onProgress, onWarning, ...settings } = options;
+  signal?.throwIfAborted();
+  using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
+  await using file = typeof source === 'string' ? await open(source) : undefined;
+  const worker = startWorker({ directory: root.number, settings, source: file?.fd });
+  const order = (message: Order, transfer: ArrayBuffer[] = []) => worker.postMessage(message, transfer);
+  const abort = () => order({ abort: true });
+  signal?.addEventListener('abort', abort, { once: true });
+  let ahead = 0;
+  let taken = () => {};
+  let over = false;
+  const done = new Promise<Unpacked>((resolve, reject) => {
+    worker.on('message', (report: Report) => {
+      if ('progress' in report) onProgress?.(report.progress);
+      else if ('warning' in report) onWarning?.({ ...report.warning, path: Buffer.from(report.warning.path) });
+      else if ('taken' in report) {
+        ahead--;
+        taken();
+      } else if ('result' in report) resolve(report.result);
+      else reject(signal?.aborted ? signal.reason : unpackError(report.error));
+    });
+    worker.on('error', reject);
+    worker.on('exit', () => {
+      over = true;
+      taken();
+      reject(new Error('the worker thread ended'));
+    });
+  });
+  done.catch(() => {});
+  try {
+    if (typeof source !== 'string') await feed(source);
+    return await done;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    if (!over) {
+      // It closes its own descriptors: it must not be torn down in the middle.
+      const exited = new Promise((resolve) => worker.once('exit', resolve));
+      order({ abort: true });
+      await exited;
+    }
+  }
+
+  async function feed(chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    const iterator = chunks[Symbol.asyncIterator]();
+    // A source that never answers must not hold up the end.
+    const ending = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      for (;;) {
+        const item = await Promise.race([iterator.next(), ending]);
+        if (!item) return;
+        if (item.done) break;
+        // A copy, which can be given away: small chunks share a pool.
+        const copy = Uint8Array.from(item.value);
+        ahead++;
+        order({ chunk: copy }, [copy.buffer]);
+        while (ahead >= AHEAD && !over) await new Promise<void>((resolve) => (taken = resolve));
+      }
+      order({ end: true });
+    } finally {
+      void iterator.return?.();
+    }
+  }
+}
+
+function startWorker(job: Job): Worker {
+  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url), { workerData: job });
+  // From the sources, which tests use, the worker needs a loader too.
+  const entry = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
+  const code = `import('tsx/esm/api').then(({ register }) => { register(); return import(${entry}); })`;
+  return new Worker(code, { eval: true, workerData: job, execArgv: ['--conditions=iso-source'] });
+}

@@ -1,0 +1,196 @@
+import type { EntryType } from './entry.js';
+import { ArchiveError } from './error.js';
+import { parseNumber } from './number.js';
+import { readPairs } from './sparse.js';
+
+export const BLOCK = 512;
+
+/** Where the fields of a header lie, see tar(5). */
+export const FIELD = {
+  name: { at: 0, length: 100 },
+  mode: { at: 100, length: 8 },
+  uid: { at: 108, length: 8 },
+  gid: { at: 116, length: 8 },
+  size: { at: 124, length: 12 },
+  mtime: { at: 136, length: 12 },
+  checksum: { at: 148, length: 8 },
+  type: 156,
+  linkname: { at: 157, length: 100 },
+  magic: 257,
+  uname: { at: 265, length: 32 },
+  gname: { at: 297, length: 32 },
+  devmajor: { at: 329, length: 8 },
+  devminor: { at: 337, length: 8 },
+  prefix: { at: 345, length: 155 },
+} as const;
+
+/** A header of an extended header or a long name: nothing in it counts but its size. */
+export interface SpecialHeader {
+  special: true;
+  type: string;
+  size: number;
+}
+
+/** A header as it stands, before what extended headers say of the entry. */
+export interface RawHeader {
+  special: false;
+  /** Character of the type field; NUL is `'0'` here. */
+  type: string;
+  /** The type field is NUL, as Unix V7 wrote it. */
+  v7: boolean;
+  name: Buffer;
+  mode: number;
+  uid: number;
+  gid: number;
+  size: number;
+  mtime: number;
+  linkname: Buffer;
+  uname: Buffer;
+  gname: Buffer;
+  devmajor: number;
+  devminor: number;
+  /** GNU's old sparse headers: their pairs, the real size, and whether more blocks of pairs follow. */
+  sparse: { parts: number[]; size: number; more: boolean } | undefined;
+}
+
+/** The types that entries can have, by their character. */
+export const ENTRY_TYPES: Readonly<Record<string, EntryType>> = {
+  '0': 'file',
+  '1': 'link',
+  '2': 'symlink',
+  '3': 'character',
+  '4': 'block',
+  '5': 'directory',
+  '6': 'fifo',
+  '7': 'file',
+  S: 'file',
+};
+
+/**
+ * Sum of a header's bytes, its checksum field taken as spaces; as unsigned bytes, and as the signed ones of some old programs.
+ *
+ * @param block - bytes
+ * @param at - where the header begins
+ * @returns both sums
+ */
+export function checksum(block: Uint8Array, at: number): { unsigned: number; signed: number } {
+  let unsigned = 8 * 0x20;
+  let high = 0;
+  for (let i = at; i < at + 148; i++) {
+    const byte = block[i] as number;
+    unsigned += byte;
+    high += byte >> 7;
+  }
+  for (let i = at + 156; i < at + BLOCK; i++) {
+    const byte = block[i] as number;
+    unsigned += byte;
+    high += byte >> 7;
+  }
+  return { unsigned, signed: unsigned - 256 * high };
+}
+
+/**
+ * Whether a block holds nothing but zeros.
+ *
+ * @param block - bytes
+ * @param at - where it begins
+ * @returns whether it does
+ */
+export function isZero(block: Uint8Array, at: number): boolean {
+  for (let i = at; i < at + BLOCK; i++) if (block[i] !== 0) return false;
+  return true;
+}
+
+/**
+ * Parses a header.
+ *
+ * @param block - bytes, of which nothing is kept
+ * @param at - where the header begins
+ * @returns its fields
+ * @throws {@link ArchiveError} `ERR_ARCHIVE_HEADER` for a wrong checksum or a field that is no number
+ */
+export function parseHeader(block: Buffer, at: number): RawHeader | SpecialHeader {
+  const told = number(block, at, FIELD.checksum);
+  const sum = checksum(block, at);
+  if (told !== sum.unsigned && told !== sum.signed) throw new ArchiveError('ERR_ARCHIVE_HEADER', 'a wrong checksum');
+  const code = block[at + FIELD.type] as number;
+  const type = code === 0 ? '0' : String.fromCharCode(code);
+  const size = number(block, at, FIELD.size);
+  if (type === 'x' || type === 'g' || type === 'L' || type === 'K') return { special: true, type, size };
+  const ustar = matches(block, at + FIELD.magic, USTAR);
+  const gnu = ustar && matches(block, at + FIELD.magic, GNU);
+  const posix = ustar && !gnu;
+  const star = posix && matches(block, at + 508, STAR);
+  let name = text(block, at, FIELD.name);
+  if (posix) {
+    const prefix = text(block, at, star ? { at: FIELD.prefix.at, length: 131 } : FIELD.prefix);
+    if (prefix.length) name = Buffer.concat([prefix, SLASH, name]);
+  }
+  const special = type === '3' || type === '4';
+  let sparse: RawHeader['sparse'];
+  if (type === 'S') {
+    const parts: number[] = [];
+    readPairs(block, at + 386, 4, parts);
+    sparse = { parts, size: parseNumber(block, at + 483, 12), more: block[at + 482] !== 0 };
+  }
+  return {
+    special: false,
+    type,
+    v7: code === 0,
+    name,
+    mode: number(block, at, FIELD.mode),
+    uid: number(block, at, FIELD.uid),
+    gid: number(block, at, FIELD.gid),
+    size,
+    mtime: number(block, at, FIELD.mtime),
+    linkname: text(block, at, FIELD.linkname),
+    uname: posix || gnu ? owner(block, at, FIELD.uname) : EMPTY,
+    gname: posix || gnu ? owner(block, at, FIELD.gname) : EMPTY,
+    devmajor: special ? number(block, at, FIELD.devmajor) : 0,
+    devminor: special ? number(block, at, FIELD.devminor) : 0,
+    sparse,
+  };
+}
+
+const USTAR = Buffer.from('ustar');
+const GNU = Buffer.from('ustar  \0');
+const STAR = Buffer.from('tar\0');
+const SLASH = Buffer.from('/');
+const EMPTY = Buffer.alloc(0);
+
+function number(block: Buffer, at: number, field: { at: number; length: number }): number {
+  return parseNumber(block, at + field.at, field.length);
+}
+
+function matches(block: Buffer, at: number, bytes: Buffer): boolean {
+  for (let i = 0; i < bytes.length; i++) if (block[at + i] !== bytes[i]) return false;
+  return true;
+}
+
+/** A copy of a field's bytes up to the first NUL. */
+function text(block: Buffer, at: number, field: { at: number; length: number }): Buffer {
+  const start = at + field.at;
+  let length = 0;
+  while (length < field.length && block[start + length] !== 0) length++;
+  if (length === 0) return EMPTY;
+  const bytes = Buffer.allocUnsafe(length);
+  for (let i = 0; i < length; i++) bytes[i] = block[start + i] as number;
+  return bytes;
+}
+
+/** Owners' names by their bytes: archives name few. */
+const owners = new Map<string, Buffer>();
+
+function owner(block: Buffer, at: number, field: { at: number; length: number }): Buffer {
+  const start = at + field.at;
+  if (block[start] === 0) return EMPTY;
+  let end = start;
+  while (end < start + field.length && block[end] !== 0) end++;
+  const key = block.toString('latin1', start, end);
+  let bytes = owners.get(key);
+  if (!bytes) {
+    bytes = Buffer.from(key, 'latin1');
+    if (owners.size < 1000) owners.set(key, bytes);
+  }
+  return bytes;
+}
