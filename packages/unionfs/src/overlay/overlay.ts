@@ -1,8 +1,9 @@
 import { detach, FSCONFIG, FSOPEN_CLOEXEC, MOVE_MOUNT, type MountSource, newMount } from '@iso/mounts';
 import { AT, invalid, type LaunchProgram, O, type Slot } from '@iso/sys';
+import { type OverlayFeatures, overlayParameters } from './parameters.js';
 
 /** What an overlay mount is made of, see the kernel's Documentation/filesystems/overlayfs.rst. */
-export interface OverlayOptions {
+export interface OverlayOptions extends OverlayFeatures {
   /** Read-only layers, the uppermost first; 1 to 500 host directories, any character in their paths. */
   lower: readonly string[];
   /** Writable layer: a host directory, or `'tmpfs'` for one that goes away with the mount. Without it: read-only. */
@@ -11,10 +12,6 @@ export interface OverlayOptions {
   work?: string;
   /** Most bytes that a `tmpfs` layer takes; default half of the memory. */
   size?: number;
-  /** Keeps overlay's marks in user.* attributes: the only ones that a user namespace may write (Linux 5.11). */
-  userxattr?: boolean;
-  /** Never syncs the writable layer (Linux 5.10); it must not be used again after a crash. */
-  volatile?: boolean;
 }
 
 const MAX_LAYERS = 500;
@@ -108,12 +105,9 @@ export function mountUnion(program: LaunchProgram, options: OverlayOptions, laye
       },
     },
   );
-  // Their defaults differ from kernel to kernel.
-  if (!options.userxattr) for (const feature of ['metacopy', 'index']) config(FSCONFIG.SET_STRING, feature, 'off', 0);
-  config(FSCONFIG.SET_STRING, 'redirect_dir', options.userxattr ? 'nofollow' : 'off', 0);
-  config(FSCONFIG.SET_STRING, 'xino', 'off', 0);
-  if (options.userxattr) config(FSCONFIG.SET_FLAG, 'userxattr', null, 0);
-  if (options.volatile) config(FSCONFIG.SET_FLAG, 'volatile', null, 0);
+  for (const [key, value] of overlayParameters(options)) {
+    config(value === null ? FSCONFIG.SET_FLAG : FSCONFIG.SET_STRING, key, value, 0);
+  }
   program.step('mount', 'fsconfig', [context, FSCONFIG.CMD_CREATE, null, null, 0], {
     context,
     hint: 'in a user namespace a lower layer must have no mounts of the host below it',
