@@ -4,7 +4,22 @@
  * @packageDocumentation
  */
 export { type Compression, compressor, decompress, detectCompression } from './compression/compression.js';
+export {
+  type Change,
+  type ChangedFile,
+  changes,
+  type DiffSource,
+  type WriteLayerOptions,
+  writeLayer,
+} from './diff/changes.js';
+export type { ChangedField } from './diff/compare.js';
+export { btrfs } from './driver/btrfs.js';
+export type { Driver, DriverName } from './driver/driver.js';
+export { overlay2 } from './driver/overlay2.js';
+export { type DriverProbe, openDriver, probeDrivers } from './driver/probe.js';
+export { vfs } from './driver/vfs.js';
 export type { IdMaps, IdRange } from './file/idmap.js';
+export { copyTree } from './layer/copy.js';
 export type { ExtractFormat, ExtractSettings, ExtractWarning } from './layer/extract.js';
 export { Extractor } from './layer/extract.js';
 export { type PackOptions, packTree } from './layer/pack.js';

@@ -18,7 +18,7 @@ export function throughProc(fd: number): XattrTarget {
   return { path: procPath(fd) };
 }
 
-function call(target: XattrTarget, verb: 'get' | 'list' | 'set', ...args: (Uint8Array | number)[]): number {
+function call(target: XattrTarget, verb: 'get' | 'list' | 'set' | 'remove', ...args: (Uint8Array | number)[]): number {
   if (typeof target === 'number') return attempt(`f${verb}xattr`, target, ...args);
   // Through /proc the magic link must be followed, and ends at the file itself.
   const proc = typeof target.path === 'string';
@@ -96,4 +96,16 @@ export function setXattr(target: XattrTarget, name: string, bytes: Uint8Array, h
       call: `setxattr(${JSON.stringify(name)})`,
       ...(hint ? { hint } : {}),
     });
+}
+
+/**
+ * Removes attributes.
+ *
+ * @param target - the file
+ * @param keep - which ones stay
+ */
+export function dropXattrs(target: XattrTarget, keep: (name: string) => boolean | undefined): void {
+  for (const name of listXattrs(target)) {
+    if (!keep(name)) check(call(target, 'remove', encode(name)), 'removexattr', Buffer.from(name, 'latin1'));
+  }
 }

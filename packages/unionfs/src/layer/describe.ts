@@ -12,12 +12,12 @@ export interface Place {
   directory: number;
   name: Buffer;
   stat: Stat;
+  /** What layer it lies in; undefined for a directory that is none. */
+  format?: WhiteoutFormat | undefined;
 }
 
 /** How what is on disk becomes what an archive says. */
 export interface DescribeSettings {
-  /** What the directory is; undefined for one that is no layer. */
-  format?: WhiteoutFormat;
   /** Ids of the archive and what they are on disk. */
   idmap?: IdMaps;
   /** Seconds since 1970: later times become this one (SOURCE_DATE_EPOCH), so that two builds give the same bytes. */
@@ -28,11 +28,10 @@ export interface DescribeSettings {
  * Attributes of a file as an archive has them.
  *
  * @param place - the file
- * @param format - what it lies in
  * @returns attributes; none of overlay's own
  */
-function archivedXattrs(place: Place, format: WhiteoutFormat | undefined): Xattrs {
-  const { directory, name, stat } = place;
+export function archivedXattrs(place: Place): Xattrs {
+  const { directory, name, stat, format } = place;
   const plain = stat.type === 'file' || stat.type === 'directory';
   // A descriptor that may only be looked at: opening a fifo or a device would do something.
   const fd = open(directory, name, plain ? O.RDONLY | O.NONBLOCK : O.PATH);
@@ -71,7 +70,7 @@ export function describe(place: Place, path: Buffer, settings: DescribeSettings)
   };
   if (type === 'symlink') entry.linkpath = readlink(place.directory, place.name);
   if (type === 'character' || type === 'block') entry.device = stat.rdev;
-  const xattrs = archivedXattrs(place, settings.format);
+  const xattrs = archivedXattrs(place);
   if (xattrs.size) entry.xattrs = xattrs;
   return entry;
 }

@@ -15,10 +15,11 @@ import {
   tryUtimens,
   writeAll,
 } from '../file/call.js';
+import { copyData } from '../file/copy.js';
 import { removeTree } from '../file/directory.js';
 import { type IdMaps, mapId } from '../file/idmap.js';
 import { type Stat, tryStat } from '../file/stat.js';
-import { throughProc, trySetXattr, type XattrTarget } from '../file/xattr.js';
+import { dropXattrs, throughProc, trySetXattr, type XattrTarget } from '../file/xattr.js';
 import type { TarEntry } from '../tar/entry.js';
 import { ArchiveError } from '../tar/error.js';
 import type { TarHandler } from '../tar/parser.js';
@@ -132,6 +133,16 @@ export class Extractor implements TarHandler {
     file.at = offset + bytes.length;
   }
 
+  /**
+   * The content of the file at hand, from another file instead of an archive.
+   *
+   * @param from - descriptor, open for reading
+   */
+  copy(from: number): void {
+    const file = this.#file;
+    if (file) file.at = copyData(from, file.fd, file.entry.size);
+  }
+
   /** {@inheritDoc TarHandler.end} */
   end(): void {
     const file = this.#file;
@@ -153,6 +164,10 @@ export class Extractor implements TarHandler {
       if (fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP) continue;
       check(fd, 'openat2', entry.path);
       try {
+        // A directory of the layers below may have attributes that this layer's has not.
+        if (this.#format === 'plain') {
+          dropXattrs(fd, (name) => entry.xattrs?.has(name) || appliedXattr(name, undefined) === undefined);
+        }
         this.#finishFd(fd, entry);
       } finally {
         close(fd);

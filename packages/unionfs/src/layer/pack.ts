@@ -7,7 +7,7 @@ import type { DescribeSettings } from './describe.js';
 import { LayerWriter, type PackWarning } from './writer.js';
 
 /** How {@link packTree} works. */
-export interface PackOptions extends Omit<DescribeSettings, 'format'> {
+export interface PackOptions extends DescribeSettings {
   /** Told what was left out. */
   onWarning?: (warning: PackWarning) => void;
 }

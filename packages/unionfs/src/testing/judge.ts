@@ -45,6 +45,8 @@ def walk(path, rel):
         out[json.dumps(r.decode('latin1'))] = describe(p, r)
         if stat.S_ISDIR(os.lstat(p).st_mode): walk(p, r + b'/')
 walk(root, b'')
+for d in out.values():
+    if 'same' in d and sum(e.get('same') == d['same'] for e in out.values()) < 2: del d['same']
 json.dump(out, sys.stdout)
 `;
 
@@ -57,18 +59,24 @@ export type Judged = Record<string, unknown>;
  * @param directory - its root
  * @param ignore - `root`: the root's own attributes do not count; `dirtimes`: times of directories do not
  * @param mount - arguments of mount(8): what is mounted there first, in a mount namespace that ends with the judge
+ * @param first - a command that is run there before
  * @returns by name
  */
 export function judge(
   directory: string,
   ignore: ('root' | 'dirtimes')[] = [],
   mount?: readonly string[],
+  first: readonly string[] = ['true'],
 ): Record<string, Judged> {
   const look = [PYTHON, '-c', SCRIPT, directory, ignore.join(',')];
   const options = { encoding: 'utf8', maxBuffer: 1 << 30 } as const;
-  const inside = 'n=$1; shift; mount "${@:1:$n}" && shift $n && exec "$@"';
+  const inside = 'n=$1; shift; mount "${@:1:$n}" && shift $n && n=$1 && shift && "${@:1:$n}" && shift $n && exec "$@"';
   const text = mount
-    ? execFileSync('unshare', ['-m', 'bash', '-c', inside, 'judge', String(mount.length), ...mount, ...look], options)
+    ? execFileSync(
+        'unshare',
+        ['-m', 'bash', '-c', inside, 'judge', String(mount.length), ...mount, String(first.length), ...first, ...look],
+        options,
+      )
     : execFileSync(PYTHON, look.slice(1), options);
   return JSON.parse(text) as Record<string, Judged>;
 }
@@ -162,4 +170,57 @@ os.utime(b'.', ns=(10**18 + 1, 10**18 + 1))
  */
 export function makeTree(directory: string, seed: number, count: number): void {
   execFileSync(PYTHON, ['-c', MAKE, directory, String(seed), String(count)]);
+}
+
+const CHANGE = `
+import os, sys, random, shutil, stat
+root = os.fsencode(sys.argv[1]); r = random.Random(int(sys.argv[2])); os.chdir(root)
+def every(want):
+    found = []
+    for d, ds, fs in os.walk(b'.'):
+        for n in ds + fs:
+            p = os.path.join(d, n); s = os.lstat(p)
+            if want is None or want(s.st_mode): found.append(p)
+    return sorted(found)
+def pick(want=None):
+    found = every(want)
+    return r.choice(found) if found else None
+def drop(p):
+    if stat.S_ISDIR(os.lstat(p).st_mode): shutil.rmtree(p)
+    else: os.unlink(p)
+for i in range(int(sys.argv[3])):
+    f = pick(stat.S_ISREG); d = pick(stat.S_ISDIR); a = pick(); k = r.randint(0, 17)
+    n = os.path.join(d or b'.', b'new-%d' % i)
+    # Copying up breaks hard links, and a copy that is the same as below is no change: the link is whole again elsewhere.
+    if k in (1, 2, 3, 4) and any(p and not stat.S_ISDIR(os.lstat(p).st_mode) and os.lstat(p).st_nlink > 1 for p in (f, a)): continue
+    if k == 0 and f: open(f, 'ab').write(b'more')
+    elif k == 1 and f: open(f, 'r+b').close()
+    elif k == 2 and f: m = stat.S_IMODE(os.lstat(f).st_mode); os.chmod(f, 0o600); os.chmod(f, m)
+    elif k == 3 and f: os.chmod(f, r.choice([0o644, 0o4755, 0o600]))
+    elif k == 4 and a: os.lchown(a, r.choice([0, 7]), 8)
+    elif k == 5 and f: os.setxattr(f, 'user.changed', b'\\0%d' % i)
+    elif k == 6 and d: os.setxattr(d, 'user.changed', b'\\xff')
+    elif k == 7 and a: drop(a)
+    elif k == 8: open(n, 'wb').write(r.randbytes(r.randint(0, 9000)))
+    elif k == 9: os.mkdir(n); open(n + b'/in', 'wb').write(b'in')
+    elif k == 10 and d: drop(d); os.mkdir(d); open(d + b'/again', 'wb').write(b'again')
+    elif k == 11 and d: drop(d); open(d, 'wb').write(b'file now')
+    elif k == 12 and f: drop(f); os.mkdir(f)
+    elif k == 13: os.symlink(b'to-%d' % i, n)
+    elif k == 14: os.mknod(n, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    elif k == 15 and f: os.link(f, n)
+    elif k == 16 and a: os.utime(a, ns=(5, 5 + i), follow_symlinks=False)
+    elif k == 17 and f: os.rename(f, n)
+`;
+
+/**
+ * A command that changes a tree at random, the same for the same seed.
+ *
+ * @param directory - its root
+ * @param seed - number
+ * @param count - of changes
+ * @returns the command
+ */
+export function changeTree(directory: string, seed: number, count: number): string[] {
+  return [PYTHON, '-c', CHANGE, directory, String(seed), String(count)];
 }

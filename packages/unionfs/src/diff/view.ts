@@ -1,0 +1,134 @@
+import { O } from '@iso/sys';
+import { close, open } from '../file/call.js';
+import { readDirectory } from '../file/directory.js';
+import { type Stat, stat, tryStat } from '../file/stat.js';
+import { getXattr } from '../file/xattr.js';
+import type { Place } from '../layer/describe.js';
+import { opaqueName, overlayPrefix, type WhiteoutFormat, whiteoutMeaning, whiteoutName } from '../layer/whiteout.js';
+
+/**
+ * One directory as a stack of layers shows it, without mounting them: the directories of that name in each layer, down to the
+ * first that hides what is below.
+ */
+export class View {
+  /** Descriptors, the uppermost first. */
+  readonly directories: readonly number[];
+  readonly #format: WhiteoutFormat | undefined;
+  readonly #owned: boolean;
+
+  /**
+   * @param directories - open for reading
+   * @param format - of the layers; undefined for one directory that is no layer
+   * @param owned - whether {@link View.close} closes them
+   */
+  constructor(directories: readonly number[], format: WhiteoutFormat | undefined, owned: boolean) {
+    this.directories = directories;
+    this.#format = format;
+    this.#owned = owned;
+  }
+
+  /** Names that it shows, in the order of their bytes. */
+  names(): Buffer[] {
+    const shown = new Map<string, Buffer>();
+    const hidden = new Set<string>();
+    for (const fd of this.directories) {
+      const here = readDirectory(fd).map((entry) => entry.name);
+      const gone: string[] = [];
+      for (const name of here) {
+        const key = name.toString('latin1');
+        if (this.#format === 'aufs') {
+          const meaning = whiteoutMeaning(name);
+          if (meaning.kind === 'whiteout') gone.push(meaning.name.toString('latin1'));
+          if (meaning.kind !== 'plain') continue;
+        }
+        if (hidden.has(key) || shown.has(key)) continue;
+        if (this.#format && this.#format !== 'aufs' && isWhiteout(fd, name, stat(fd, name), this.#format)) {
+          gone.push(key);
+        } else shown.set(key, name);
+      }
+      for (const key of gone) if (!shown.has(key)) hidden.add(key);
+    }
+    return [...shown.values()].sort(Buffer.compare);
+  }
+
+  /**
+   * What a name is.
+   *
+   * @param name - one component
+   * @returns the uppermost file of that name, or undefined
+   */
+  lookup(name: Buffer): Place | undefined {
+    for (const directory of this.directories) {
+      const found = tryStat(directory, name);
+      if (typeof found !== 'number') {
+        if (isWhiteout(directory, name, found, this.#format)) return undefined;
+        return { directory, name, stat: found, format: this.#format };
+      }
+      if (this.#format === 'aufs' && typeof tryStat(directory, whiteoutName(name)) !== 'number') return undefined;
+    }
+    return undefined;
+  }
+
+  /**
+   * The view of a directory in it; the caller closes it.
+   *
+   * @param name - of a directory
+   * @returns the view
+   */
+  enter(name: Buffer): View {
+    const inside: number[] = [];
+    for (const fd of this.directories) {
+      const found = tryStat(fd, name);
+      if (typeof found !== 'number') {
+        if (found.type !== 'directory') break;
+        const child = open(fd, name, O.RDONLY | O.DIRECTORY);
+        inside.push(child);
+        if (isOpaque(child, this.#format)) break;
+      }
+      if (this.#format === 'aufs' && typeof tryStat(fd, whiteoutName(name)) !== 'number') break;
+    }
+    return new View(inside, this.#format, true);
+  }
+
+  /** Closes the descriptors that it owns. */
+  close(): void {
+    if (this.#owned) for (const fd of this.directories) close(fd);
+  }
+}
+
+/** A view of nothing. */
+export const nothing = new View([], undefined, false);
+
+/**
+ * Whether a file of a layer is a whiteout: a device 0:0, or an empty file with overlay's mark.
+ *
+ * @param directory - descriptor
+ * @param name - its name
+ * @param found - its stat
+ * @param format - of the layer
+ * @returns whether it is
+ */
+export function isWhiteout(directory: number, name: Buffer, found: Stat, format: WhiteoutFormat | undefined): boolean {
+  if (format !== 'overlay' && format !== 'userxattr') return false;
+  if (found.type === 'character') return found.rdev.major === 0 && found.rdev.minor === 0;
+  if (found.type !== 'file' || found.size !== 0) return false;
+  const fd = open(directory, name, O.RDONLY | O.NONBLOCK);
+  try {
+    return getXattr(fd, `${overlayPrefix(format)}whiteout`) !== undefined;
+  } finally {
+    close(fd);
+  }
+}
+
+/**
+ * Whether a directory of a layer hides all below it.
+ *
+ * @param fd - the directory, open for reading
+ * @param format - of the layer
+ * @returns whether it does
+ */
+export function isOpaque(fd: number, format: WhiteoutFormat | undefined): boolean {
+  if (format === undefined) return false;
+  if (format === 'aufs') return typeof tryStat(fd, opaqueName) !== 'number';
+  return getXattr(fd, `${overlayPrefix(format)}opaque`)?.toString('latin1') === 'y';
+}
