@@ -26,7 +26,8 @@ export const defaultReadonlyPaths: readonly string[] = [
 ];
 
 /**
- * The mounts that a container expects: /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue, and a read-only /sys with its cgroup.
+ * The mounts that a container expects: /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue, and a read-only /sys with its cgroup. In a user
+ * namespace they need pid, ipc, cgroup and network namespaces of the same launch.
  *
  * @param options - `network`: the launch has a network namespace of its own, which a new sysfs shows; else the host's /sys is bound
  * @returns a recipe
