@@ -51,8 +51,8 @@ export class Arena {
   /** Address of a copy of `bytes`. */
   store(bytes: Uint8Array): number {
     const address = this.allocate(bytes.length);
-    // None of them may be one whose memory was given away, which set() refuses.
-    if (bytes.length) this.#bytes.set(bytes, address - this.address);
+    // A detached buffer is empty, and cannot even be copied.
+    if (bytes.length > 0) this.#bytes.set(bytes, address - this.address);
     return address;
   }
 

@@ -412,6 +412,16 @@ describe('a launch on a kernel that only plays', () => {
   });
 });
 
+describe('bytes whose buffer is gone', () => {
+  it('are as empty for a step as for a call', () => {
+    const bytes = new Uint8Array(64);
+    structuredClone(bytes, { transfer: [bytes.buffer] });
+    const program = new LaunchProgram('errand');
+    program.step('host', 'getppid', [bytes]);
+    new RecordingKernel().answer('getppid', 42).run(() => errand(program));
+  });
+});
+
 describe('actions of the parts', () => {
   function told(fail: string, launchIt: (program: LaunchProgram) => unknown) {
     const seen: string[] = [];
