@@ -139,7 +139,7 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
    */
   async stop(options: { signal?: NodeJS.Signals; graceMs?: number } = {}): Promise<Exit> {
     this.kill(options.signal ?? 'SIGTERM');
-    const timer = setTimeout(() => this.kill('SIGKILL'), options.graceMs ?? 5000);
+    const timer = setTimeout(() => this.end('SIGKILL'), options.graceMs ?? 5000);
     try {
       return await this.exited;
     } finally {
@@ -171,10 +171,19 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
     return this;
   }
 
-  /** @internal */
+  /** @internal Its time is over. */
   expire(signal: NodeJS.Signals | number): void {
     this.#timedOut = true;
-    this.kill(signal);
+    this.end(signal);
+  }
+
+  /** @internal Kills it where nobody catches what that throws: listeners of 'error' hear of it, as those of child_process. */
+  end(signal: NodeJS.Signals | number): void {
+    try {
+      this.kill(signal);
+    } catch (error) {
+      if (this.listenerCount('error')) this.emit('error', error as Error);
+    }
   }
 
   /** Kills it (SIGKILL) where it still runs, and waits for its end. */

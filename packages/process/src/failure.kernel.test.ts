@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -135,6 +136,33 @@ describe('cwd', () => {
     // The root is a bare directory that no dynamic program runs in; that it comes to the exec is what counts.
     await expect(start('/bin')).rejects.toMatchObject({ step: { phase: 'exec' } });
   });
+});
+
+describe('a child that may not be killed', () => {
+  it.skipIf(!root)(
+    'ends nobody: a timeout, an abort and stop() tell it [needs root]',
+    { timeout: 120_000 },
+    async () => {
+      // Set-uid, it becomes root altogether, as su(1) does.
+      const tool = join(folder, 'setpriv');
+      copyFileSync('/usr/bin/setpriv', tool);
+      chmodSync(tool, 0o4755);
+      const out = await inNode(
+        `const start = (options) => iso.spawn('${tool}', ['--reuid', '0', 'sleep', '2'], { stdio: 'ignore', ...options });
+       const told = (child) => new Promise((resolve) => child.once('error', (error) => resolve(error.code)));
+       const late = await start({ timeout: 1000 });
+       const abort = new AbortController();
+       const aborted = await start({ signal: abort.signal });
+       const silent = await start({ timeout: 1000 });
+       const sleep = new Promise((resolve) => setTimeout(resolve, 1000)); const codes = [told(late), told(aborted)];
+       await sleep; abort.abort();
+       console.log(...await Promise.all(codes), await silent.stop().catch(({ code }) => code));
+       for (const child of [late, aborted, silent]) console.log((await child.exited).code);`,
+        { shell: 'exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"' },
+      );
+      expect(out).toBe('EPERM EPERM EPERM\n0\n0\n0\n');
+    },
+  );
 });
 
 describe('limits', () => {

@@ -238,12 +238,12 @@ function limit(child: Child, options: SpawnOptions & { killSignal: NodeJS.Signal
   const { signal, timeout, killSignal } = options;
   const undo: (() => void)[] = [];
   const insist = () => {
-    const timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS);
+    const timer = setTimeout(() => child.end('SIGKILL'), GRACE_MS);
     undo.push(() => clearTimeout(timer));
   };
   if (signal) {
     const abort = () => {
-      child.kill(killSignal);
+      child.end(killSignal);
       insist();
       const error = new Error('The operation was aborted', { cause: signal.reason });
       if (child.listenerCount('error'))
