@@ -138,6 +138,26 @@ describe('cwd', () => {
   });
 });
 
+describe('a launch that hides the memory of this process', () => {
+  it.skipIf(!root)('is over before a plain user looks at its own files in /proc again [needs root]', async () => {
+    const out = await inNode(
+      `const { spawn } = await import('node:child_process'); const { readFileSync, readlinkSync } = await import('node:fs');
+       const { CLONE, Fd } = await import('@iso/sys');
+       const turn = () => new Promise((resolve) => setImmediate(resolve));
+       const other = spawn('unshare', ['-Ur', 'sleep', '60']); const link = (pid) => readlinkSync('/proc/' + pid + '/ns/user');
+       for (const end = Date.now() + 30_000; link(other.pid) === link('self') && Date.now() < end; ) await turn();
+       const user = Fd.open('/proc/' + other.pid + '/ns/user'); other.kill('SIGKILL');
+       const moment = Buffer.alloc(16); moment.writeInt32LE(20_000_000, 8);
+       const part = { confine(program) { program.ownRoot(); program.join(user, CLONE.NEWUSER); program.step('host', 'nanosleep', [moment, null]); } };
+       let over = false; const run = iso.run('true', [], { confine: [part] }).finally(() => { over = true; });
+       let denied = 0; while (!over) { await turn(); try { readFileSync('/proc/self/environ'); } catch { denied++; } }
+       await run; console.log(denied);`,
+      { shell: 'exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"' },
+    );
+    expect(out).toBe('0\n');
+  });
+});
+
 describe('a child that may not be killed', () => {
   it.skipIf(!root)(
     'ends nobody: a timeout, an abort and stop() tell it [needs root]',

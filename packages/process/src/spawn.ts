@@ -80,8 +80,9 @@ export async function spawn(file: string, args: readonly string[] = [], options:
   try {
     await prepare(program, file, args, options, io.child);
     // Setting up a root takes the kernel as long as the rest together: this thread need not wait for it, but where the
-    // child sets what it would share with this process.
-    const waits = !program.blocking && (!program.hasOwnRoot || options.oomScoreAdj !== undefined);
+    // child sets what it would share with this process, or where a plain user could not open its own files in /proc meanwhile.
+    const hidden = program.hidesMemory && process.geteuid?.() !== 0;
+    const waits = !program.blocking && (!program.hasOwnRoot || hidden || options.oomScoreAdj !== undefined);
     launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
     if (program.blocking) applyLateAttributes(launched.pid, options);
     io.closeChildSide();

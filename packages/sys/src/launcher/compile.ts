@@ -53,12 +53,9 @@ export interface Compiled {
 export function compile(draft: Draft): Compiled {
   const { flags: own, exposed, supervisor, cgroup } = draft;
   const of = (phase: Phase) => draft.steps.get(phase) as (Step | Label)[];
-  const credentials = phases.some((phase) =>
-    of(phase).some((row) => !(row instanceof Label) && changesCredentials(row)),
-  );
   // Being dumpable is the process's: it can be switched off and on again by one thread, not by several at once. A launch
   // that needs it from a worker thread gets a copy of the memory instead.
-  const flips = exposed || credentials;
+  const flips = exposed || changesCredentials(draft.steps);
   const memory = draft.sharesMemory && !(flips && !isMainThread) ? CLONE.VM : 0;
   const files = draft.sharesFiles ? CLONE.FILES : 0;
   // The clocks of a time namespace can be set until somebody enters it, and before Linux 6.3 only a fork does that: the

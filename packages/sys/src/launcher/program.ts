@@ -5,7 +5,7 @@ import type { SyscallName } from '../raw/numbers.js';
 import { type Compiled, compile, type Draft } from './compile.js';
 import { explain } from './explain.js';
 import { type Phase, phases } from './phase.js';
-import { refuse } from './rules.js';
+import { changesCredentials, refuse } from './rules.js';
 import { Label, Output, row, type Slot, type Step, type StepArg, type StepOptions } from './step.js';
 
 /** How a program ends: `process` at execve, `errand` by exiting once its steps are done. */
@@ -194,6 +194,12 @@ export class LaunchProgram {
   /** Whether {@link LaunchProgram.ownRoot} was said. */
   get hasOwnRoot(): boolean {
     return this.#root;
+  }
+
+  /** Whether this process is undumpable while the launch runs, so that a plain user cannot open its own files in /proc. */
+  get hidesMemory(): boolean {
+    const { exposed, steps } = this.#draft;
+    return exposed || changesCredentials(steps);
   }
 
   /** Gives an errand a copy of the descriptors: what it opens is gone with it, and it may close what it likes. */
