@@ -8,12 +8,13 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Fd, type KernelError, type Part } from '@iso/sys';
+import { CLONE, Fd, type KernelError, type Part } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { inNode } from './fixture.js';
 import { run, spawn } from './index.js';
@@ -135,6 +136,25 @@ describe('cwd', () => {
     await expect(start('/nowhere')).rejects.toMatchObject({ code: 'ENOENT' });
     // The root is a bare directory that no dynamic program runs in; that it comes to the exec is what counts.
     await expect(start('/bin')).rejects.toMatchObject({ step: { phase: 'exec' } });
+  });
+});
+
+describe('a mount namespace that is joined', () => {
+  it.skipIf(!root)('is a root of its own: no magic link is executed, no environment goes in [needs root]', async () => {
+    using own = Fd.open('/proc/self/ns/mnt');
+    const joined: Part = { confine: (program) => program.join(own, CLONE.NEWNS) };
+    symlinkSync('/proc/self/exe', join(folder, 'entry'));
+    const error = await run(join(folder, 'entry'), ['-p', '1'], { confine: [joined] }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(error).toMatchObject({ code: 'ELOOP', step: { phase: 'exec' } });
+    process.env.ISO_TEST_SECRET = 'secret';
+    try {
+      expect((await run('env', [], { confine: [joined] })).stdout).not.toContain('secret');
+      expect((await run('env', [], { confine: [joined], env: { A: 'b' } })).stdout).toBe('A=b\n');
+    } finally {
+      delete process.env.ISO_TEST_SECRET;
+    }
   });
 });
 

@@ -37,6 +37,17 @@ const calls = (program: LaunchProgram) =>
     .split('\n')
     .map((line) => line.replace(/^ *\d* +\w+ +/, ''));
 
+describe('joining several namespaces of a process at once', () => {
+  it('counts each of them', () => {
+    const program = new LaunchProgram();
+    program.join(Fd.borrow(3), CLONE.NEWNS | CLONE.NEWPID);
+    program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+    expect(program.hasOwnRoot).toBe(true);
+    expect(program.hidesMemory).toBe(true);
+    expect(program.explain()).toMatch(/nest +clone3\(.*CLONE_PARENT/);
+  });
+});
+
 describe('what a program refuses', () => {
   const invalid = expect.objectContaining({ name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' });
   const both = ['process', 'errand'] as const;

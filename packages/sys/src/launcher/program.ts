@@ -154,15 +154,17 @@ export class LaunchProgram {
    * Joins a namespace.
    *
    * @param fd - the namespace's descriptor
-   * @param type - its `CLONE.NEW*` flag, which the kernel compares
+   * @param type - its `CLONE.NEW*` flag, which the kernel compares; of a pidfd one or more
    * @param options - `exposed`: somebody else may live in it, so this process's memory is made unreadable until exec
    */
   join(fd: Fd, type: number, options: { exposed?: boolean } = {}): void {
     this.step('join', 'setns', [fd, type]);
     const draft = this.#draft;
     draft.joins = true;
-    if (type === CLONE.NEWPID) draft.joinsPid = true;
-    if (type === CLONE.NEWTIME) draft.sharesMemory = false;
+    if (type & CLONE.NEWPID) draft.joinsPid = true;
+    if (type & CLONE.NEWTIME) draft.sharesMemory = false;
+    // Whoever joins a mount namespace is in the root of that.
+    if (type & CLONE.NEWNS) this.#root = true;
     if (options.exposed ?? true) draft.exposed = true;
   }
 
