@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Fd, KernelError, syscall } from '@iso/sys';
+import { Fd, KernelError, LaunchProgram, launch, type Part, reap, StringArray, syscall } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { inside } from './fixture.js';
+import { inNode, inside } from './fixture.js';
 import { Namespace, type NamespacesOptions, type NamespaceType, namespaces, types, UserNamespace } from './index.js';
 
 const root = process.getuid?.() === 0;
@@ -178,6 +178,64 @@ describe('joining', () => {
     }
     for (const hostname of ['x'.repeat(65), 'ü'.repeat(33), 'a\0b'])
       expect(() => Namespace.create('uts', { hostname, owner: user })).toThrow(TypeError);
+  });
+
+  describe.skipIf(!root)('a plain user’s, by root [needs root]', () => {
+    const status = (part: Part, more?: (program: LaunchProgram) => void) => {
+      const program = new LaunchProgram();
+      void part.confine(program);
+      more?.(program);
+      program.step('exec', 'execve', ['/bin/sleep', new StringArray(['sleep', '60']), new StringArray([])]);
+      const { pid: started, pidfd } = launch(program);
+      const text = readFileSync(`/proc/${started}/status`, 'utf8');
+      syscall('pidfd_send_signal', pidfd, 9, null, 0);
+      reap(pidfd, { block: true });
+      pidfd.close();
+      return text;
+    };
+    const theirs = async (...map: string[]) => {
+      const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+      box = spawn('setpriv', [...user, 'unshare', '-U', ...map, 'sh', '-c', 'echo ready; exec sleep 300'], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      await once(box.stdout as never, 'data');
+      return box.pid as number;
+    };
+    afterEach(async () => {
+      box.kill('SIGKILL');
+      await once(box, 'exit');
+      box.stdout?.destroy();
+    });
+
+    it('takes no groups inside, which nobody can drop there', async () => {
+      const at = await theirs('-r');
+      const out = inNode(
+        `const { readFileSync } = await import('node:fs');
+         const program = new sys.LaunchProgram();
+         ns.namespaces({ user: { pid: ${at} } }).confine(program);
+         program.step('exec', 'execve', ['/bin/sleep', new sys.StringArray(['sleep', '60']), new sys.StringArray([])]);
+         const { pid, pidfd } = sys.launch(program);
+         console.log(readFileSync('/proc/' + pid + '/status', 'utf8').match(/^Groups:.*/m)[0].trim());
+         sys.syscall('pidfd_send_signal', pidfd, 9, null, 0);
+         sys.reap(pidfd, { block: true });`,
+        'exec setpriv --groups 4,24 "$0" "$@"',
+      );
+      expect(out).toBe('Groups:\n');
+    });
+
+    it('does not run a program as who is nobody inside, and root outside', async () => {
+      const at = await theirs('--map-user=1000', '--map-group=1000');
+      const part = namespaces({ user: { pid: at } });
+      expect(() => status(part)).toThrow(
+        expect.objectContaining({ code: 'EINVAL', step: expect.objectContaining({ phase: 'privileges' }) }),
+      );
+      const text = status(part, (program) => {
+        program.step('credentials', 'setresgid', [1000, 1000, 1000]);
+        program.step('credentials', 'setresuid', [1000, 1000, 1000]);
+      });
+      expect(text).toMatch(/^Uid:\t65534\t65534/m);
+      expect(text).toMatch(/^Gid:\t65534\t65534/m);
+    });
   });
 
   it('says what is wrong with a source', async () => {

@@ -126,8 +126,27 @@ function joinUser(program: LaunchProgram, choice: NonNullable<NamespacesOptions[
 
 /** After the join the child has all capabilities in it, and ids that may mean nobody there. */
 function becomeRoot(program: LaunchProgram, known: UserNamespace | undefined): void {
+  if (program.ending === 'process') requireIds(program);
   if (known && !known.maps.uidMap.some((range) => range.inside === 0)) return;
+  // Who may drop the caller's groups does so here: inside that may be denied, and its root would have them by its processes.
+  program.step('birth', 'setgroups', [0, null], { ignore: ['EPERM'] });
   program.step('user', 'setresgid', [0, 0, 0], { ignore: ['EINVAL'] });
   if (known?.maps.setgroups !== 'deny') program.step('user', 'setgroups', [0, null], { ignore: ['EPERM'] });
   program.step('user', 'setresuid', [0, 0, 0], { ignore: ['EINVAL'] });
+}
+
+/**
+ * A program whose ids are not mapped is still the caller to the files outside, root perhaps, and at the mercy of who has
+ * CAP_SYS_PTRACE inside. Such ids read as the overflow id, which the kernel refuses to set where it is not mapped either.
+ */
+function requireIds(program: LaunchProgram): void {
+  for (const [get, set, what] of [
+    ['getgid', 'setresgid', 'gid'],
+    ['getuid', 'setresuid', 'uid'],
+  ] as const) {
+    const id = program.step('privileges', get, []);
+    program.step('privileges', set, [id, id, id], {
+      hint: `the user namespace maps neither 0 nor the caller's ${what}: give the process a ${what} that it maps`,
+    });
+  }
 }
