@@ -53,6 +53,14 @@ describe('iso run', () => {
     expect(existsSync('/tmp/inside')).toBe(false);
   });
 
+  it.skipIf(!limits)(
+    'has its own cgroup as the root of its cgroup namespace [needs root and the memory controller]',
+    () => {
+      const { stdout } = iso('run', '-m', '32m', '--pids-limit', '50', '/', 'cat', '/proc/self/cgroup');
+      for (const line of stdout.trim().split('\n')) expect(line).toMatch(/^\d+:[^:]*:\/$/);
+    },
+  );
+
   it('has the exit codes of docker', () => {
     expect(iso('run', '/', 'sh', '-c', 'exit 7').status).toBe(7);
     expect(iso('run', '/', 'sh', '-c', 'kill -9 $$; sleep 1').status).toBe(0);

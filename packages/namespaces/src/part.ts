@@ -1,4 +1,4 @@
-import { invalid, type LaunchProgram, type Part } from '@iso/sys';
+import { CLONE, invalid, type LaunchProgram, type Part } from '@iso/sys';
 import { bringLoopbackUp } from './loopback.js';
 import { Namespace } from './namespace.js';
 import type { NamespaceSource } from './source.js';
@@ -78,6 +78,9 @@ function confine(program: LaunchProgram, options: NamespacesOptions): void {
     const choice = options[type];
     if (choice === undefined || choice === 'host') continue;
     if (choice !== 'new' && isExisting(choice)) join(program, choice, type);
+    // Where it begins is the cgroup that its maker is in, and into those of version 1 the child itself moves first.
+    else if (type === 'cgroup')
+      program.step('host', 'unshare', [CLONE.NEWCGROUP], { text: 'unshare(CLONE_NEWCGROUP)' });
     else {
       program.unshare(types[type].flag);
       if (type === 'net') bringLoopbackUp(program);
