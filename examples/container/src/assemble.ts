@@ -12,8 +12,9 @@ import {
 } from '@iso/mounts';
 import { namespaces } from '@iso/namespaces';
 import type { Stdio, TerminalSize } from '@iso/process';
-import { type Part, PR, syscall } from '@iso/sys';
+import { type Part, syscall } from '@iso/sys';
 import { overlay, patchwork } from '@iso/unionfs';
+import { hardening } from './hardening.js';
 import { environment, type Tmpfs, UsageError, type Volume } from './options.js';
 import { findUser } from './user.js';
 
@@ -103,7 +104,7 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
       maskedPaths: defaultMaskedPaths,
       readonlyPaths: defaultReadonlyPaths,
     }),
-    hardening,
+    hardening(ownUser),
   ];
   const tty = options.stdio === 'pty';
   return {
@@ -131,7 +132,8 @@ function layers(root: string, ownUser: boolean, readonly: boolean): MountSource 
   const below = root === '/' ? '/' : `${root.replace(/\/+$/, '')}/`;
   const covered = ownUser && mountTable().some((mount) => mount.target !== '/' && mount.target.startsWith(below));
   return covered
-    ? patchwork({ lower: root, readonly })
+    ? // Sockets of services are in /run: bound, they would be the host's own.
+      patchwork({ lower: root, readonly, empty: ['proc', 'sys', 'dev', 'run'] })
     : overlay({ lower: [root], upper: 'tmpfs', userxattr: ownUser });
 }
 
@@ -156,19 +158,6 @@ function mounts(hostname: string, options: ContainerOptions, network: string): M
     ...(options.volumes ?? []).map((volume) => ({ type: 'bind' as const, ...volume, recursive: true })),
   ];
 }
-
-/** No program of the root, however set-uid, gains what the container has not; the caller's keys are not the container's. */
-const hardening: Part = {
-  confine(program) {
-    const KEYCTL_JOIN_SESSION_KEYRING = 1;
-    program.step('privileges', 'keyctl', [KEYCTL_JOIN_SESSION_KEYRING, null], {
-      text: 'keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)',
-      // A kernel without keys.
-      ignore: ['ENOSYS'],
-    });
-    program.step('privileges', 'prctl', [PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0], { text: 'prctl(PR_SET_NO_NEW_PRIVS)' });
-  },
-};
 
 function rootDirectory(path: string): string {
   if (path === '') throw new UsageError('the root is the empty string');

@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -257,17 +258,50 @@ describe.skipIf(!root)('as root [needs root]', () => {
     });
   });
 
-  it('keeps ids apart in a private user namespace', async () => {
+  it('leaves its root nothing to undo what confines it with', async () => {
+    const tries = [
+      'umount /proc/sys',
+      'umount /proc/interrupts',
+      'mount -o remount,bind,rw /proc/sys',
+      'mount -o remount,rw /sys',
+      'mount -t proc proc /media',
+      'mount -t tmpfs none /media',
+      'mknod /tmp/disk b 8 0',
+      'unshare -m true',
+      'echo 1 >/proc/sys/vm/drop_caches',
+      'echo 1 >/proc/sys/user/max_user_namespaces',
+    ];
+    // With a user namespace of its own it cannot have another, in which it would be able to do all of that.
+    const own = ['unshare -Ur true', 'unshare -UrmC mount -t cgroup2 none /media'];
+    const script = (commands: string[]) => commands.map((command) => `(${command}) 2>/dev/null && echo '${command}'`);
+    for (const userns of root ? (['host', 'private'] as const) : (['private'] as const)) {
+      const box = await run({
+        root: '/',
+        userns,
+        command: [
+          'sh',
+          '-c',
+          [...script([...tries, ...(userns === 'private' ? own : [])]), 'grep ^Cap.nd /proc/self/status'].join(';'),
+        ],
+      });
+      let text = '';
+      box.child.stdout?.on('data', (chunk) => (text += chunk));
+      await box.exited;
+      expect(text, userns).toBe('CapBnd:\t00000000a00425fb\n');
+    }
+  });
+
+  it('has a private user namespace when it is told to', async () => {
     const box = await run({
       root: '/',
       userns: 'private',
-      command: ['sh', '-c', 'readlink /proc/self/ns/user; id -u; mount -t tmpfs x /media && echo mounted'],
+      command: ['sh', '-c', 'readlink /proc/self/ns/user; id -u'],
     });
     let text = '';
     box.child.stdout?.on('data', (chunk) => (text += chunk));
     await box.exited;
-    expect(text).toMatch(/^user:\[\d+\]\n0\nmounted\n$/);
-    expect(text).not.toContain(readFileSync('/proc/self/mountinfo', 'utf8'));
+    expect(text).toMatch(/^user:\[\d+\]\n0\n$/);
+    expect(text).not.toContain(readlinkSync('/proc/self/ns/user'));
   });
 
   it.skipIf(!limits)('limits, and says that memory ran out [needs the memory controller]', async () => {
