@@ -128,27 +128,30 @@ describe('without clone3', () => {
     expect(filtered(38, 'await needClone3();')).toEqual({ cgroup: lacking, twice: lacking });
   });
 
-  it.skipIf(!strace)('makes clone with the same flags [needs strace]', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'iso-sys-'));
-    try {
-      const log = join(folder, 'log');
-      const script = `${tries} await everything(); console.log(JSON.stringify(told));`;
-      const args = ['-f', '-o', log, '-e', 'trace=clone,clone3', '-e', 'inject=clone3:error=ENOSYS'];
-      const { stdout } = spawnSync('strace', [...args, process.execPath, ...node, script], { encoding: 'utf8' });
-      expect(JSON.parse(stdout)).toEqual(fallen);
-      const clones = readFileSync(log, 'utf8').match(/ clone\(.*CLONE_PIDFD.*/g) ?? [];
-      const flags = clones.map((line) => /flags=([\w|]+)/.exec(line)?.[1]);
-      expect(flags).toEqual([
-        'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
-        'CLONE_VM|CLONE_PIDFD|SIGCHLD',
-        'CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_VFORK',
-        'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
-        'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
-      ]);
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  });
+  it.skipIf(!strace)(
+    'makes clone with the same flags, and shares no memory with what does not hold it up [needs strace]',
+    () => {
+      const folder = mkdtempSync(join(tmpdir(), 'iso-sys-'));
+      try {
+        const log = join(folder, 'log');
+        const script = `${tries} await everything(); console.log(JSON.stringify(told));`;
+        const args = ['-f', '-o', log, '-e', 'trace=clone,clone3', '-e', 'inject=clone3:error=ENOSYS'];
+        const { stdout } = spawnSync('strace', [...args, process.execPath, ...node, script], { encoding: 'utf8' });
+        expect(JSON.parse(stdout)).toEqual(fallen);
+        const clones = readFileSync(log, 'utf8').match(/ clone\(.*CLONE_PIDFD.*/g) ?? [];
+        const flags = clones.map((line) => /flags=([\w|]+)/.exec(line)?.[1]);
+        expect(flags).toEqual([
+          'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
+          'CLONE_PIDFD|SIGCHLD',
+          'CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_VFORK',
+          'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
+          'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
+        ]);
+      } finally {
+        rmSync(folder, { recursive: true });
+      }
+    },
+  );
 });
 
 describe.each(['pidfd_open', 'close_range', 'openat2'] as const)('without %s', (call) => {

@@ -9,6 +9,7 @@ import {
   LaunchProgram,
   launch,
   type Phase,
+  park,
   phases,
   StringArray,
   type SyscallName,
@@ -373,6 +374,10 @@ describe('a launch on a kernel that only plays', () => {
     expect(lacking.error).toMatchObject({ feature: 'clone3', since: '5.3' });
     // It was tried again by clone, which knows no CLONE_CLEAR_SIGHAND.
     expect(lacking.kernel.launches.map(({ flags }) => flags >= CLONE.CLEAR_SIGHAND)).toEqual([true, false]);
+    // Where this thread goes on meanwhile, the handlers that it keeps must not run on this thread's stack.
+    const parking = new Refusing(38);
+    expect(() => parking.run(() => park(CLONE.NEWUSER))).toThrow(UnsupportedError);
+    expect(parking.launches.map(({ flags }) => (flags & CLONE.VM) !== 0)).toEqual([true, false]);
     expect(refuse(11).error).toMatchObject({ code: 'EAGAIN', syscall: 'clone3', hint: expect.stringMatching(/pids/) });
     expect(refuse(1).kernel.launches.length).toBe(1);
     expect(told).toEqual(['undo', 'undo', 'undo']);

@@ -237,19 +237,25 @@ export class Run {
     });
   }
 
-  /** clone(2), for kernels and filters without clone3: handlers are reset by steps, a cgroup cannot be asked for. */
+  /**
+   * clone(2), for kernels and filters without clone3. It can be asked for no cgroup, and leaves the child this process's handlers
+   * of signals: a child that does not hold up this thread gets a memory of its own, or they would run on the stack that it uses.
+   */
   #oldClone(flags: number, signal: number, refusal: number): number {
     const { cgroup, nest, fork } = this.#compiled;
     const real = this.#trampoline ? bounced(this.#compiled.flags) : flags;
     if (cgroup || nest || fork || real % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
     const { arena, frame } = this.#table;
-    const setClone = (address: number, all: number, parentTid: number) => {
+    const setClone = (address: number, all: number, parentTid: number, shares: boolean) => {
       arena.set(address, syscallNumber('clone'));
-      const args = [(all % CLONE.CLEAR_SIGHAND) | signal, 0, parentTid, 0, 0];
+      const known = all % CLONE.CLEAR_SIGHAND;
+      const args = [(shares ? known : known & ~CLONE.VM) | signal, 0, parentTid, 0, 0];
       for (const [i, value] of args.entries()) arena.set(address + STEP.args + 8 * i, value);
     };
-    setClone(frame, flags, this.#children.pidfdCell);
-    if (this.#trampoline) setClone(this.#trampoline, real, this.#children.clonedCell);
+    const holdsUp = (flags & CLONE.VFORK) !== 0;
+    // A trampoline has every signal blocked to its end.
+    setClone(frame, flags, this.#children.pidfdCell, holdsUp || this.#trampoline !== 0);
+    if (this.#trampoline) setClone(this.#trampoline, real, this.#children.clonedCell, false);
     return this.#play(flags % CLONE.CLEAR_SIGHAND);
   }
 
