@@ -73,9 +73,9 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
   const root = rootDirectory(options.root);
   const [file = '/bin/sh', ...args] = options.command ?? [];
   const rootless = process.getuid?.() !== 0;
-  const ownUser = rootless || options.userns === 'private';
-  if (rootless && options.userns === 'host')
-    throw new UsageError('--userns host needs root: a plain user needs a user namespace');
+  const userns = oneOf('userns', options.userns ?? (rootless ? 'private' : 'host'), ['private', 'host']);
+  const ownUser = userns === 'private';
+  if (rootless && !ownUser) throw new UsageError('--userns host needs root: a plain user needs a user namespace');
   const user = options.user === undefined ? { uid: 0, gid: 0, home: '/root' } : findUser(root, options.user);
   if (rootless && (user.uid !== 0 || user.gid !== 0)) {
     throw new UsageError(
@@ -86,7 +86,7 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
   if (!cwd.startsWith('/'))
     throw new UsageError(`the working directory must be an absolute path, not ${JSON.stringify(cwd)}`);
   const hostname = hostName(options.hostname ?? name);
-  const network = options.network ?? 'none';
+  const network = oneOf('network', options.network ?? 'none', ['none', 'host']);
   const confine: Part[] = [
     ...(cgroup ? [cgroup] : []),
     namespaces({
@@ -157,6 +157,12 @@ function mounts(hostname: string, options: ContainerOptions, network: string): M
     },
     ...(options.volumes ?? []).map((volume) => ({ type: 'bind' as const, ...volume, recursive: true })),
   ];
+}
+
+/** Any other word would stand for less confinement than was meant. */
+function oneOf<T extends string>(name: string, value: T, words: readonly T[]): T {
+  if (!words.includes(value)) throw new UsageError(`${name} is ${words.join(' or ')}, not ${JSON.stringify(value)}`);
+  return value;
 }
 
 function rootDirectory(path: string): string {

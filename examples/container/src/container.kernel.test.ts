@@ -291,6 +291,13 @@ describe.skipIf(!root)('as root [needs root]', () => {
     }
   });
 
+  it('takes no word for less confinement that it does not know', async () => {
+    for (const options of [{ network: 'bridge' }, { userns: 'auto' }, { network: '' }])
+      await expect(run({ root: '/', command: ['true'], ...(options as object) })).rejects.toMatchObject({
+        name: 'UsageError',
+      });
+  });
+
   it('has a private user namespace when it is told to', async () => {
     const box = await run({
       root: '/',

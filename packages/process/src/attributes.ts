@@ -83,13 +83,14 @@ export function applyAttributes(program: LaunchProgram, attributes: Attributes):
     program.step('limits', 'setpriority', [0, 0, integer('nice', nice, -20, 19)], {
       hint: 'a lower nice value needs CAP_SYS_NICE or a higher RLIMIT_NICE',
     });
-  if (affinity)
+  if (affinity !== undefined)
     program.step('limits', 'sched_setaffinity', [0, 128, cpuMask(affinity)], {
-      text: `sched_setaffinity([${affinity.join(', ')}])`,
+      text: `sched_setaffinity([${affinity}])`,
       hint: { EINVAL: 'none of these processors is there, or in its cpuset' },
     });
   if (umask !== undefined) program.step('limits', 'umask', [integer('umask', umask, 0, 0o777)]);
-  if (groups || uid !== undefined || gid !== undefined) {
+  if (groups !== undefined || uid !== undefined || gid !== undefined) {
+    if (groups !== undefined && !Array.isArray(groups)) throw invalid(`groups is no array: ${String(groups)}`);
     if (groups && groups.length > MAX_GROUPS) throw invalid(`a process has ${MAX_GROUPS} groups at the most`);
     const ids = (groups ?? []).map((group) => integer('groups', group, 0, MAX_ID));
     const bytes = Buffer.from(new Uint32Array(ids).buffer);
@@ -168,7 +169,7 @@ function limitBytes(name: string, limit: ResourceLimit): Buffer {
 }
 
 function cpuMask(cpus: readonly number[]): Buffer {
-  if (cpus.length === 0) throw invalid('affinity names no processor');
+  if (!Array.isArray(cpus) || cpus.length === 0) throw invalid('affinity names no processor');
   const mask = Buffer.alloc(128);
   for (const cpu of cpus) {
     const at = integer('affinity', cpu, 0, 1023);

@@ -92,6 +92,8 @@ describe('a command that cannot be executed', () => {
     ['an argument that is no string', ['true', [1]]],
     ['no string at all', [undefined]],
     ['nothing', ['']],
+    ['groups that are no array', ['true', [], { groups: 0 }]],
+    ['processors that are no array', ['true', [], { affinity: 0 }]],
     ['a NUL in cwd', ['true', [], { cwd: '/\0' }]],
   ])('%s is refused before anything starts', async (_, [path, args, options]) => {
     await expect(spawn(path as string, args as string[], options as object)).rejects.toMatchObject({
