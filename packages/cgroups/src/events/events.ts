@@ -9,7 +9,7 @@ import { onChange, onLegacyEvent, onSiblingRemoved, type Source } from './source
 /**
  * Something that happened to a group.
  *
- * - `populated`, `frozen`: the state that it is in now.
+ * - `populated`, `frozen`: the state that it is in now. Told again where it changed and changed back: a short visit.
  * - `memory`: a counter of `memory.events` grew: `low`, `high`, `max`, `oom`, `oomKill`, `oomGroupKill` … For the last three `limitOf` is the
  *   group whose limit it was: this one or one above; undefined where the machine itself was out of memory, or on v1. There: `oom`
  *   and `oomKill` alone.
@@ -111,16 +111,16 @@ class Watch {
     if (wants.length === 0) return;
     if (v2?.has('cgroup.events')) {
       const file = this.#file(v2, 'cgroup.events');
-      let before: Counters = {};
+      let before: Counters = file.counters() ?? {};
       const look = this.#guarded(() => {
         const now = file.counters() ?? {};
-        for (const type of wants) {
-          if (before[type] !== undefined && now[type] !== before[type]) this.#tell(type, now[type] === 1);
-        }
+        for (const type of wants) if (now[type] !== before[type]) this.#tell(type, now[type] === 1);
+        // It changed and changed back before anybody could look.
+        const same = now.populated === before.populated && now.frozen === before.frozen;
+        if (same && wants.includes('populated')) this.#tell('populated', now.populated === 1);
         before = now;
       });
       this.#sources.push(onChange(v2, 'cgroup.events', look));
-      look();
     } else if (!v2 && wants.includes('populated')) {
       let before = membersOf(this.#places).length > 0;
       this.#poll(() => {

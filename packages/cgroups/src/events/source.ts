@@ -20,6 +20,8 @@ export interface Source {
  */
 export function onChange(directory: CgroupDirectory, file: string, changed: () => void): Source {
   const fd = directory.openFd(file, O.RDONLY);
+  // Unread, it counts as changed.
+  attempt('pread64', fd, Buffer.alloc(4096), 4096, 0);
   return watching(fd, 'priority', changed);
 }
 
