@@ -11,6 +11,7 @@ import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
 import { rows as cgroups } from './cgroups.js';
 import { rows as netns } from './netns.js';
+import { rows as unionfs } from './unionfs.js';
 
 function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -224,4 +225,5 @@ export const rows = [
   { name: 'rss-per-container', target: 1, measure: rssPerContainer },
   ...cgroups,
   ...netns,
+  ...unionfs,
 ];

@@ -285,6 +285,8 @@ describe('FdWatcher', () => {
         import { errand, launch, LaunchProgram, reap, StringArray, syscall } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
         const worker = \`require('tsx/esm/api').register();
           import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href)}).then(async (sys) => {
+            // koffi itself ends the process when a worker is terminated while that loads it.
+            sys.syscall('getpid');
             require('node:worker_threads').parentPort.postMessage('ready');
             for (;;) {
               const program = new sys.LaunchProgram();
