@@ -246,17 +246,18 @@ export class Run {
     const real = this.#trampoline ? bounced(this.#compiled.flags) : flags;
     if (cgroup || nest || fork || real % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
     const { arena, frame } = this.#table;
-    const setClone = (address: number, all: number, parentTid: number, shares: boolean) => {
+    const setClone = (address: number, plain: number, parentTid: number) => {
       arena.set(address, syscallNumber('clone'));
-      const known = all % CLONE.CLEAR_SIGHAND;
-      const args = [(shares ? known : known & ~CLONE.VM) | signal, 0, parentTid, 0, 0];
+      const args = [plain | signal, 0, parentTid, 0, 0];
       for (const [i, value] of args.entries()) arena.set(address + STEP.args + 8 * i, value);
     };
-    const holdsUp = (flags & CLONE.VFORK) !== 0;
+    const known = flags % CLONE.CLEAR_SIGHAND;
     // A trampoline has every signal blocked to its end.
-    setClone(frame, flags, this.#children.pidfdCell, holdsUp || this.#trampoline !== 0);
-    if (this.#trampoline) setClone(this.#trampoline, real, this.#children.clonedCell, false);
-    return this.#play(flags % CLONE.CLEAR_SIGHAND);
+    const plain = this.#trampoline || known & CLONE.VFORK ? known : known & ~CLONE.VM;
+    setClone(frame, plain, this.#children.pidfdCell);
+    if (this.#trampoline)
+      setClone(this.#trampoline, (real % CLONE.CLEAR_SIGHAND) & ~CLONE.VM, this.#children.clonedCell);
+    return this.#play(plain);
   }
 
   #setClone(address: number, flags: number, signal: number, more: Parameters<typeof writeCloneArgs>[3]): void {

@@ -1,5 +1,6 @@
 import { errnoNumber } from '../error.js';
 import { type Kernel, type LaunchPlan, LinuxKernel, replaceKernel, type SyscallArg } from '../kernel.js';
+import { O } from '../raw/flags.js';
 import type { SyscallName } from '../raw/numbers.js';
 
 /** A call that was recorded. */
@@ -43,6 +44,8 @@ export class RecordingKernel implements Kernel {
   readonly launches: RecordedLaunch[] = [];
   readonly #answers = new Map<string, Answer>();
   readonly #real = new LinuxKernel();
+  /** Descriptors that are real. */
+  readonly #opened = new Set<number>();
   #failNth: { nth: number; errno: number } | undefined;
   #failStep: { index: number; errno: number } | undefined;
 
@@ -124,7 +127,7 @@ export class RecordingKernel implements Kernel {
       return 0;
     }
     const told = this.#answers.get(name);
-    let result = typeof told === 'function' ? told(args) : (told ?? 0);
+    let result = typeof told === 'function' ? told(args) : (told ?? this.#answer(name, args));
     if (this.#failNth?.nth === this.calls.length + 1) result = -this.#failNth.errno;
     this.calls.push({
       name,
@@ -140,8 +143,8 @@ export class RecordingKernel implements Kernel {
       flags: plan.flags,
       steps: plan.steps.map(({ syscall, phase, text }) => ({ syscall, phase, text })),
     });
-    // A number that is surely closed: what owns it may close it for real.
-    plan.pidfd(0x7ffffffe);
+    // Readable, as the pidfd of a child that has ended.
+    plan.pidfd(this.#open('eventfd2', [1, O.NONBLOCK | O.CLOEXEC]));
     for (const [index] of plan.steps.entries()) {
       plan.reach(index, 0);
       if (this.#failStep?.index === index) {
@@ -152,4 +155,33 @@ export class RecordingKernel implements Kernel {
     }
     return 0x3ffffffe;
   }
+
+  /** What a program waits for is real also here: libuv ends a process that watches what is no descriptor. */
+  #answer(name: SyscallName, args: readonly SyscallArg[]): number {
+    if (made.has(name)) return this.#open(name, args);
+    const [first] = args;
+    const number = typeof first === 'object' && first && 'number' in first ? first.number : first;
+    if (!used.has(name) || !this.#opened.has(number as number)) return 0;
+    if (name === 'close') this.#opened.delete(number as number);
+    return Number(this.#real.call(name, args));
+  }
+
+  #open(name: SyscallName, args: readonly SyscallArg[]): number {
+    const result = Number(this.#real.call(name, args));
+    const [first] = args;
+    if (!(first instanceof Uint8Array)) this.#opened.add(result);
+    else for (const number of new Int32Array(Uint8Array.from(first).buffer)) this.#opened.add(number);
+    return result;
+  }
 }
+
+/** Calls that make the descriptors that a program waits for, and those that act on them. */
+const made: ReadonlySet<SyscallName> = new Set<SyscallName>(['pipe2', 'eventfd2', 'epoll_create1']);
+const used: ReadonlySet<SyscallName> = new Set<SyscallName>([
+  'close',
+  'fcntl',
+  'read',
+  'write',
+  'epoll_ctl',
+  'epoll_pwait',
+]);
