@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type Kernel, type KernelError, kernel, type LaunchPlan, replaceKernel, type SyscallName } from '@iso/sys';
+import { type Kernel, KernelError, kernel, type LaunchPlan, replaceKernel, type SyscallName } from '@iso/sys';
 import { difference, ledger, RecordingKernel } from '@iso/sys/testing';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { ContainerOptions } from './assemble.js';
@@ -80,15 +80,23 @@ describe.skipIf(!root)('a start with every part [needs root]', () => {
     const { memory, pidsLimit, cpus, ...rest } = full;
     const everything: ContainerOptions = { ...rest, init: true, userns: 'private', stdio: 'pty' };
     const real = kernel();
-    /** Pid and pidfd of children that are not there. */
-    const played = new Set<unknown>([0x3ffffffe, 0x7ffffffe]);
+    /** Pid and pidfd of the child that is not there. */
+    const played = { pid: 0x3ffffffe, pidfd: -1 };
     /** The kernel does all that this process asks for; only the child is played. */
     class Played extends RecordingKernel {
       override call(...[name, args]: Parameters<Kernel['call']>) {
-        return name === 'waitid' && played.has(args[1]) ? super.call(name, args) : real.call(name, args);
+        // Then it is another's number.
+        if (name === 'close' && args[0] === played.pidfd) played.pidfd = -1;
+        const plays = name === 'waitid' && Object.values(played).includes(args[1] as number);
+        return plays ? super.call(name, args) : real.call(name, args);
       }
       override launch(plan: LaunchPlan) {
-        return plan.steps.some((step) => step.syscall === 'execve') ? super.launch(plan) : real.launch(plan);
+        if (!plan.steps.some((step) => step.syscall === 'execve')) return real.launch(plan);
+        const pidfd = (number: number) => {
+          played.pidfd = number;
+          plan.pidfd(number);
+        };
+        return super.launch({ ...plan, pidfd });
       }
     }
     for (const [options, most] of [
@@ -152,7 +160,10 @@ describe.skipIf(!root)('a start with every part [needs root]', () => {
         if (failed === undefined) break;
         const label = `call ${nth}, ${failed}`;
         if (typeof outcome === 'string') expect(outcome, label).toBe(healthy);
-        else expect(outcome, label).toMatchObject({ name: 'KernelError', syscall: failed.replace('mkdirat', 'mkdir') });
+        else {
+          expect(KernelError.is(outcome), `${label}: ${outcome}`).toBe(true);
+          expect(outcome.syscall, label).toBe(failed.replace('mkdirat', 'mkdir'));
+        }
         expect(await settled(before), label).toEqual([]);
       }
     }

@@ -44,6 +44,7 @@ export class CgroupDirectory implements Disposable {
       const result = attempt('fstatfs', fd, statfs);
       if (result < 0 || Number(statfs.readBigInt64LE(0)) !== MAGIC[version]) {
         fd.close();
+        if (result < 0) throw failure(result, 'fstatfs', mount);
         throw new UnsupportedError('cgroups', `${mount} is not a cgroup v${version} file system`);
       }
     }
@@ -131,7 +132,7 @@ export class CgroupDirectory implements Disposable {
   /** Opens a control file for steps of a launch, for triggers and watchers. */
   openFd(file: string, flags: number): Fd {
     const number = this.#openat(file, flags);
-    if (number < 0) throw this.failure(number, 'openat', file);
+    if (number < 0) throw this.failure(number, 'openat2', file);
     return Fd.own(number);
   }
 
@@ -146,7 +147,7 @@ export class CgroupDirectory implements Disposable {
   read(file: string): string | undefined {
     const number = this.#openat(file, O.RDONLY);
     if (number === -E.NOENT) return undefined;
-    if (number < 0) throw this.failure(number, 'openat', file);
+    if (number < 0) throw this.failure(number, 'openat2', file);
     try {
       let content = '';
       for (;;) {
@@ -168,7 +169,7 @@ export class CgroupDirectory implements Disposable {
   /** One write to a control file: never O_CREAT or O_TRUNC, which would turn a missing file into EACCES. */
   write(file: string, value: string): void {
     const number = this.#openat(file, O.WRONLY);
-    if (number < 0) throw this.failure(number, 'openat', file, value);
+    if (number < 0) throw this.failure(number, 'openat2', file, value);
     const bytes = Buffer.from(value);
     let result: number;
     // Lowering a memory limit reclaims, and a signal interrupts that.

@@ -138,11 +138,12 @@ describe('without clone3', () => {
         const args = ['-f', '-o', log, '-e', 'trace=clone,clone3', '-e', 'inject=clone3:error=ENOSYS'];
         const { stdout } = spawnSync('strace', [...args, process.execPath, ...node, script], { encoding: 'utf8' });
         expect(JSON.parse(stdout)).toEqual(fallen);
-        const clones = readFileSync(log, 'utf8').match(/ clone\(.*CLONE_PIDFD.*/g) ?? [];
+        const clones = readFileSync(log, 'utf8').match(/ clone\(.*CLONE_(PIDFD|PARENT_SETTID\|SIGCHLD).*/g) ?? [];
         const flags = clones.map((line) => /flags=([\w|]+)/.exec(line)?.[1]);
         expect(flags).toEqual([
           'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
-          'CLONE_PIDFD|SIGCHLD',
+          'CLONE_VM|CLONE_PIDFD|SIGCHLD',
+          'CLONE_VFORK|CLONE_PARENT|CLONE_PARENT_SETTID|SIGCHLD',
           'CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_VFORK',
           'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
           'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
