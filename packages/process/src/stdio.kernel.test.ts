@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Fd, O, syscall } from '@iso/sys';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { inNode } from './fixture.js';
 import { type Child, OutputLimitError, run, spawn } from './index.js';
 
@@ -35,6 +35,8 @@ describe('descriptors', () => {
     const theirs = nodeSpawn('sleep', ['60'], { stdio: [...stdio] });
     await using ours = await spawn('sleep', ['60'], { stdio });
     closeSync(file);
+    // While it loads its libraries it has them open.
+    await vi.waitFor(() => expect(Object.keys(openIn(ours.pid)).length).toBe(6), { timeout: 20_000 });
     const kind = (text = '') => text.replace(/\[\d+\]/, '');
     const [node, iso] = [openIn(theirs.pid as number), openIn(ours.pid)];
     theirs.kill();
@@ -47,7 +49,10 @@ describe('descriptors', () => {
     const out = await inNode(
       `const { spawn } = iso; const { readdirSync } = await import('node:fs');
        const child = await spawn('sleep', ['60'], { stdio: ['ignore', 'ignore', 'ignore', null, null, 'ignore', 1] });
-       console.log(readdirSync('/proc/' + child.pid + '/fd').join()); child.kill(); await child.exited;`,
+       const open = () => readdirSync('/proc/' + child.pid + '/fd').join();
+       // While it loads its libraries it has them open.
+       for (let i = 0; i < 200 && open() !== '0,1,2,6'; i++) await new Promise((resolve) => setTimeout(resolve, 50));
+       console.log(open()); child.kill(); await child.exited;`,
       { shell: 'exec "$0" "$@" 4</etc/passwd 5</etc/passwd 50</etc/passwd' },
     );
     expect(out).toBe('0,1,2,6\n');
