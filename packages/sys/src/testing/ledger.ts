@@ -125,11 +125,15 @@ function cgroups(): string[] {
       .filter((line) => / - cgroup2? /.test(line))
       .map((line) => line.split(' ')[4] as string),
   );
-  return [...roots].flatMap((root) => names(root).flatMap((name) => cgroupsBelow(`${root}/${name}`)));
+  const own = new Set([String(process.pid), ...descendants('self').map((line) => line.split(' ')[1] as string)]);
+  return [...roots].flatMap((root) => names(root).flatMap((name) => cgroupsBelow(`${root}/${name}`, own)));
 }
 
-function cgroupsBelow(path: string): string[] {
-  const below = entries(path, true).flatMap((name) => cgroupsBelow(`${path}/${name}`));
+function cgroupsBelow(path: string, own: ReadonlySet<string>): string[] {
+  // Of a process that lives and is not below this one: another program that runs beside it.
+  const [, pid, start] = /@(\d+)-(\d+)-\d+$/.exec(path) ?? [];
+  if (pid && !own.has(pid) && lines(`/proc/${pid}/stat`)[0]?.split(') ').at(-1)?.split(' ')[19] === start) return [];
+  const below = entries(path, true).flatMap((name) => cgroupsBelow(`${path}/${name}`, own));
   // The parent of all of iso's own is made once and stays.
   return path.endsWith('/iso') ? below : [`cgroup ${path}`, ...below];
 }
