@@ -199,10 +199,12 @@ describe('a child that may not be killed', () => {
        const sleep = new Promise((resolve) => setTimeout(resolve, 1000)); const codes = [told(late), told(aborted)];
        await sleep; abort.abort();
        console.log(...await Promise.all(codes), await silent.stop().catch(({ code }) => code));
-       for (const child of [late, aborted, silent]) console.log((await child.exited).code);`,
+       for (const child of [late, aborted, silent]) console.log((await child.exited).code);
+       const loud = iso.run('${tool}', ['--reuid', '0', 'sh', '-c', 'echo much; sleep 1'], { maxBuffer: 1 });
+       console.log((await loud.catch((error) => error)).name);`,
         { shell: 'exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"' },
       );
-      expect(out).toBe('EPERM EPERM EPERM\n0\n0\n0\n');
+      expect(out).toBe('EPERM EPERM EPERM\n0\n0\n0\nOutputLimitError\n');
     },
   );
 });

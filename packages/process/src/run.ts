@@ -119,7 +119,7 @@ function collect(child: Child, stream: Readable | null, most: number): Promise<O
       chunks.push(chunk.length > left ? chunk.subarray(0, left) : chunk);
       left -= chunk.length;
       if (left >= 0) return;
-      child.kill('SIGKILL');
+      child.end('SIGKILL');
       stream.destroy();
     });
     stream.once('error', reject);
@@ -139,7 +139,7 @@ async function feed(child: Child, input: NonNullable<RunOptions['input']>): Prom
     await pipeline(typeof input === 'string' || input instanceof Uint8Array ? [input] : input, stdin);
   } catch (error) {
     if (unread.includes((error as { code?: string }).code ?? '')) return;
-    child.kill('SIGKILL');
+    child.end('SIGKILL');
     throw error;
   }
 }
