@@ -5,7 +5,15 @@ import { Skip } from '../stage.js';
 import { vitest } from '../vitest.js';
 
 const lines = ['22.23.3', '24.9.0', '26.9.0'];
-const files = ['packages/sys/src/syscall', 'packages/sys/src/launcher', 'packages/sys/src/watcher', 'packages/process'];
+const files = [
+  'packages/sys/src/syscall',
+  'packages/sys/src/watcher',
+  'packages/sys/src/launcher/launch',
+  'packages/sys/src/launcher/nest',
+  'packages/process/src/spawn',
+  'packages/process/src/stdio',
+  'packages/process/src/pty',
+];
 
 export function nodeLines() {
   if (process.arch !== 'x64') throw new Skip(`the builds of Node are for x64, this is ${process.arch}`);

@@ -18,7 +18,6 @@ const files = [
   'packages/namespaces/src/namespace',
   'packages/namespaces/src/user',
   'packages/process/src/init',
-  'packages/unionfs/src/overlay',
   'examples/container/src/container',
 ];
 

@@ -103,14 +103,16 @@ function setLayer(context: Fd, key: string, fd: Fd): void {
   try {
     fsconfig(context, key, fd);
   } catch (error) {
-    if (!isUnknown(error) && !KernelError.is(error, 'EOPNOTSUPP')) throw error;
+    // Before Linux 6.5 any key with a name is taken, and refused at the end: one that adds must be known by its descriptor.
+    const late = KernelError.is(error, 'EBADF', 'EOPNOTSUPP') || (isUnknown(error) && !key.endsWith('+'));
+    if (!late) throw error;
     fsconfig(context, key, proc(fd));
   }
 }
 
 /** Whether the kernel does not know the parameter, or not as a descriptor. */
 function isUnknown(error: unknown): boolean {
-  return KernelError.is(error, 'EINVAL') && /unknown parameter|bad value|^$/i.test(error.kernelMessage ?? '');
+  return KernelError.is(error, 'EINVAL') && /unknown parameter|bad value|legacy|^$/i.test(error.kernelMessage ?? '');
 }
 
 /** A name of a layer that is short and has no special character. */
