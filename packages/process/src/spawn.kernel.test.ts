@@ -142,7 +142,8 @@ describe('spawn', () => {
   }, async () => {
     const stop = new AbortController();
     const { signal } = stop;
-    const deaf = await spawn('sh', ['-c', 'trap "" TERM; echo ready; while :; do sleep 1; done'], { signal });
+    // Disposed of in the end: its last sleep holds the outputs open.
+    await using deaf = await spawn('sh', ['-c', 'trap "" TERM; echo ready; while :; do sleep 1; done'], { signal });
     await once(deaf.stdout as never, 'data');
     stop.abort();
     expect(await deaf.exited).toMatchObject({ signal: 'SIGKILL' });
@@ -153,7 +154,7 @@ describe('spawn', () => {
     expect(exit).toMatchObject({ signal: 'SIGKILL', timedOut: true });
     expect(exit.durationMs).toBeLessThan(5000);
     const again = new AbortController();
-    const chosen = await spawn('sh', ['-c', 'trap "exit 7" TERM; echo ready; while :; do sleep 0.1; done'], {
+    await using chosen = await spawn('sh', ['-c', 'trap "exit 7" TERM; echo ready; while :; do sleep 0.1; done'], {
       signal: again.signal,
       killSignal: 'SIGTERM',
       confine: [newPid],

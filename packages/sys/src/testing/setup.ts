@@ -12,7 +12,7 @@ beforeEach(() => {
 afterEach(async () => {
   let changed = difference(before, ledger());
   // Sockets and children of Node itself go away on a later turn of its loop.
-  for (let i = 0; changed.length > 0 && i < 25; i++) {
+  for (let i = 0; changed.length > 0 && i < 100; i++) {
     await sleep(20);
     changed = difference(before, ledger());
   }
