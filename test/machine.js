@@ -16,7 +16,7 @@ const judges = {
   'mkfs.btrfs': 'btrfs-progs',
   'mkfs.xfs': 'xfsprogs',
   setfattr: 'attr',
-  gcc: 'gcc',
+  gcc: 'gcc libc6-dev',
   python3: 'python3',
   'aarch64-linux-gnu-as': 'binutils-aarch64-linux-gnu linux-libc-dev-arm64-cross',
 };
