@@ -5,16 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cgroup, detect } from '@iso/cgroups';
 import { has } from '../test/machine.js';
+import { median, unavailable } from './measure.js';
 
 const gopath = '/usr/share/gocode';
 const libcontainer = `${gopath}/src/github.com/opencontainers/runc/libcontainer/cgroups`;
 const source = (name) => new URL(`cgroups/${name}`, import.meta.url).pathname;
 const parent = `iso-bench-${process.pid}`;
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
 
 /** Ours, theirs, theirs, ours, …: a drift of the machine meets both. Milliseconds of one piece of work. */
 async function compare(rounds, count, ours, theirs, peerName) {
@@ -36,8 +32,6 @@ async function compare(rounds, count, ours, theirs, peerName) {
   const result = { ours: median(times.ours), peer: median(times.theirs) };
   return { ...result, peerName, unit: 'ms', ratio: result.ours / result.peer };
 }
-
-const unavailable = (peerName) => ({ ours: null, peer: null, peerName, unit: 'ms', ratio: null });
 
 /** A program that answers a line with a number. */
 function asking(binary, args) {

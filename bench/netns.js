@@ -2,13 +2,9 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { NetNS } from '@iso/netns';
 import { has } from '../test/machine.js';
+import { median, unavailable } from './measure.js';
 
 const ready = process.getuid() === 0 && has('ip');
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
 
 /** Ours, theirs, ours, …; each tells its own milliseconds. The first rounds warm both up. */
 async function inTurn(rounds, ours, theirs, peerName) {
@@ -23,8 +19,6 @@ async function inTurn(rounds, ours, theirs, peerName) {
   const [own, peer] = [median(times.ours), median(times.peer)];
   return { ours: own, peer, peerName, unit: 'ms', ratio: own / peer };
 }
-
-const unavailable = (peerName) => ({ ours: null, peer: null, peerName, unit: 'ms', ratio: null });
 
 /** A Node program that does what one does without this package: it executes `ip`. It times itself. */
 const program = `

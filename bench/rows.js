@@ -10,13 +10,9 @@ import { namespaces } from '@iso/namespaces';
 import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
 import { rows as cgroups } from './cgroups.js';
+import { median, unavailable } from './measure.js';
 import { rows as netns } from './netns.js';
 import { rows as unionfs } from './unionfs.js';
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
 
 /** What one does in a row before it is the other's turn: the kernel tidies up after each for a while. */
 const IN_A_ROW = 10;
@@ -49,8 +45,6 @@ async function compare(rounds, ours, theirs, peerName) {
   const ratios = times.ours.map((ours, i) => ours / times.theirs[i]);
   return { ours: median(times.ours), peer: median(times.theirs), peerName, unit: 'ms', ratio: median(ratios) };
 }
-
-const unavailable = (peerName, unit = 'ms') => ({ ours: null, peer: null, peerName, unit, ratio: null });
 
 async function spawnConfined(rounds = 40) {
   if (!has('gcc')) return unavailable('the same calls in C (gcc is missing)');

@@ -1,15 +1,10 @@
 // Rows of @iso/unionfs, each measured in turn with its peer in one run, on a memory file system.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { changes, openOverlay, unpackLayer } from '@iso/unionfs';
-
-const has = (tool) => spawnSync('sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' }).status === 0;
-const unavailable = (peerName) => ({ ours: null, peer: null, peerName, unit: 'ms', ratio: null });
-
-function median(values) {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
-}
+import { has } from '../test/machine.js';
+import { median, unavailable } from './measure.js';
 
 async function compare(rounds, ours, theirs, peerName) {
   const times = { ours: [], theirs: [] };
