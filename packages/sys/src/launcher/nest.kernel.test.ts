@@ -39,6 +39,15 @@ it.skipIf(!root)('clones twice to join a pid namespace, and leaves nothing of ei
 
 describe.skipIf(!root)('two clones [needs root]', () => {
   const joined = () => Fd.open('/proc/self/ns/uts');
+  /** A process whose second child stands still before its exec. */
+  const standing = (uts: Fd, more = 0) => {
+    const program = new LaunchProgram();
+    program.join(uts, CLONE.NEWUTS, { exposed: false });
+    program.unshare(CLONE.NEWPID | more);
+    program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
+    program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+    return program;
+  };
 
   it('leave nothing of an errand', () => {
     const before = children();
@@ -66,11 +75,7 @@ describe.skipIf(!root)('two clones [needs root]', () => {
   it('are both ended by an abort', async () => {
     const before = children();
     using uts = joined();
-    const program = new LaunchProgram();
-    program.join(uts, CLONE.NEWUTS, { exposed: false });
-    program.unshare(CLONE.NEWPID);
-    program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
-    program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+    const program = standing(uts);
     await expect(launchAsync(program, { signal: AbortSignal.timeout(200) })).rejects.toThrow(/timeout|aborted/i);
     expect(children()).toEqual(before);
   });
@@ -78,11 +83,7 @@ describe.skipIf(!root)('two clones [needs root]', () => {
   it('are both ended when the first is killed while the second stands still', async () => {
     const before = children();
     using uts = joined();
-    const program = new LaunchProgram();
-    program.join(uts, CLONE.NEWUTS, { exposed: false });
-    program.unshare(CLONE.NEWPID);
-    program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
-    program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+    const program = standing(uts);
     const started = launchAsync(program, { signal: AbortSignal.timeout(20_000) });
     const settled = started.catch((error: unknown) => error);
     // Before the first of the two there is the one who waits in its clone.
@@ -104,11 +105,7 @@ describe.skipIf(!root)('two clones [needs root]', () => {
     const before = children();
     for (let i = 0; i < 60; i++) {
       using uts = joined();
-      const program = new LaunchProgram();
-      program.join(uts, CLONE.NEWUTS, { exposed: false });
-      program.unshare(CLONE.NEWPID | CLONE.NEWNET);
-      program.step('cwd', 'ppoll', [null, 0, null, null, 0]);
-      program.step('exec', 'execve', ['/bin/true', new StringArray(['true']), new StringArray([])]);
+      const program = standing(uts, CLONE.NEWNET);
       const stop = new AbortController();
       const started = launchAsync(program, { signal: stop.signal });
       const until = performance.now() + i / 30;

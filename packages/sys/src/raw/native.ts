@@ -10,9 +10,6 @@ interface Koffi {
   decode(pointer: bigint, type: unknown): (...args: unknown[]) => unknown;
   proto(result: string, args: string[]): unknown;
   address(value: unknown): bigint;
-  register(callback: (...args: number[]) => void, type: unknown): bigint;
-  unregister(callback: bigint): void;
-  pointer(type: unknown): unknown;
   node: {
     poll(
       fd: number,
@@ -44,8 +41,6 @@ export interface Native {
   view(address: number, length: number): ArrayBuffer;
   /** Watches a descriptor on the event loop. */
   poll: Koffi['node']['poll'];
-  /** koffi itself, for the libuv calls of the watcher. */
-  koffi: Koffi;
 }
 
 const blobs: Partial<Record<string, { code: string; launch: number }>> = { x64, arm64 };
@@ -97,6 +92,5 @@ function load(): Native {
     address: (buffer) => koffi.address(buffer),
     view: (address, length) => koffi.view(BigInt(address), length),
     poll: koffi.node.poll,
-    koffi,
   };
 }
