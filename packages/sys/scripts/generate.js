@@ -36,7 +36,10 @@ const newer = {
   file_getattr: 468,
   file_setattr: 469,
   listns: 470,
+  rseq_slice_yield: 471,
 };
+/** Those of one architecture, in the gaps of its own table. */
+const newerOf = { x64: { uretprobe: 335, uprobe: 336 }, arm64: {} };
 
 function numbers(arch) {
   const { header } = architectures[arch];
@@ -61,7 +64,7 @@ function numbers(arch) {
     if (Number.isInteger(number) && number < 1000) table[name.slice(5)] = number;
   }
   delete table.arch_specific_syscall;
-  return Object.entries({ ...newer, ...table }).sort((a, b) => a[1] - b[1]);
+  return Object.entries({ ...newer, ...newerOf[arch], ...table }).sort((a, b) => a[1] - b[1]);
 }
 
 function assemble(arch) {

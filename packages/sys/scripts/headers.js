@@ -71,7 +71,7 @@ function tables(arch) {
   const script = `Object.defineProperty(process, 'arch', { value: '${arch}' });
     const [flags, { layouts }] = await Promise.all(['flags', 'layouts'].map((name) => import('${source}' + name + '.ts')));
     console.log(JSON.stringify({ flags, layouts }));`;
-  const args = ['--import', 'tsx', '--input-type=module', '-e', script];
+  const args = ['--import', './test/loader/register.js', '--input-type=module', '-e', script];
   return JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }));
 }
 

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import type { Support } from './index.js';
 import { root, userns } from './launcher/fixture.js';
 
@@ -12,7 +13,7 @@ function found(...prefix: string[]): Record<string, Support> {
     const found = Object.entries(features).map(([name, feature]) => [name, feature.probe()]);
     console.log(JSON.stringify(Object.fromEntries(found), (_, value) =>
       value instanceof Error ? { code: value.code, message: value.message } : value));`;
-  const node = [process.execPath, '--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+  const node = [process.execPath, ...fromSources, '--input-type=module', '-e', script];
   return JSON.parse(execFileSync('env', [...prefix, ...node], { encoding: 'utf8' }));
 }
 

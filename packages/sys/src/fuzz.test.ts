@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 
 /** Everything that a caller may pass by mistake, to calls that follow no address. Garbage is collected at each step. */
 const script = `
@@ -77,7 +78,7 @@ const script = `
 it('whatever is passed, is an error of the argument or of the kernel, and never the end of the process', {
   timeout: 120_000,
 }, () => {
-  const args = ['--expose-gc', '--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+  const args = ['--expose-gc', ...fromSources, '--input-type=module', '-e', script];
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   expect({ status, signal }, stderr.slice(-3000)).toEqual({ status: 0, signal: null });
   const seen = JSON.parse(stdout);

@@ -12,8 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { fromSources, importSource } from '../../../test/typescript.js';
 import {
   Fd,
   FdWatcher,
@@ -56,11 +56,7 @@ const watched = (fd: Fd) => new RegExp(`^tfd:\\s+${fd.number} `, 'm');
 
 /** A script in a process of its own. */
 function evaluate(script: string): { stdout: string; stderr: string; status: number | null } {
-  return spawnSync(
-    process.execPath,
-    ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script],
-    { encoding: 'utf8' },
-  );
+  return spawnSync(process.execPath, [...fromSources, '--input-type=module', '-e', script], { encoding: 'utf8' });
 }
 
 describe('FdWatcher', () => {
@@ -95,6 +91,15 @@ describe('FdWatcher', () => {
       const watcher = new FdWatcher(fd, 'readable', () => { watcher.close(); throw new Error('seen'); });
       process.on('uncaughtException', (error) => { console.log(error.message); process.exit(3); });`;
     expect(evaluate(script)).toMatchObject({ stdout: 'seen\n', status: 3 });
+  });
+
+  it('says nothing any more when Node ends, whatever is to be read then', () => {
+    const script = `
+      import { Fd, FdWatcher, syscall } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};
+      const fd = Fd.own(syscall('eventfd2', 1, 0));
+      new FdWatcher(fd, 'readable', () => console.log('called')).unref();`;
+    expect(evaluate(script)).toMatchObject({ stdout: '', stderr: '', status: 0 });
+    expect(evaluate(`${script} process.exit(4);`)).toMatchObject({ stdout: '', stderr: '', status: 4 });
   });
 
   it('tells that something can be read, again and again, and only then', async () => {
@@ -199,16 +204,14 @@ describe('FdWatcher', () => {
       spawnSync(
         process.execPath,
         [
-          '--conditions=iso-source',
-          '--import',
-          'tsx',
+          ...fromSources,
           '--input-type=module',
           '-e',
           `import { Fd, FdWatcher, syscall } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
           const watcher = new FdWatcher(syscall('eventfd2', 0, 0), 'readable', () => {});
           ${more}; console.log('loaded');`,
         ],
-        { encoding: 'utf8', timeout: process.env.ISO_CLI ? 30_000 : 3000 },
+        { encoding: 'utf8', timeout: process.env.ISO_SLOW ? 30_000 : 3000 },
       );
     expect(run('watcher.unref()')).toMatchObject({ status: 0, stdout: 'loaded\n' });
     expect(run('watcher.unref().close()')).toMatchObject({ status: 0, stdout: 'loaded\n' });
@@ -283,8 +286,7 @@ describe('FdWatcher', () => {
       const script = `
         import { Worker } from 'node:worker_threads';
         import { errand, launch, LaunchProgram, reap, StringArray, syscall } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
-        const worker = \`require('tsx/esm/api').register();
-          import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href)}).then(async (sys) => {
+        const worker = \`${importSource(new URL('index.ts', import.meta.url))}.then(async (sys) => {
             // koffi itself ends the process when a worker is terminated while that loads it.
             sys.syscall('getpid');
             require('node:worker_threads').parentPort.postMessage('ready');

@@ -70,6 +70,12 @@ export class FdWatcher implements Disposable {
   #handle: PollHandle | undefined;
   #priority: Fd | undefined;
   #copy: Fd | undefined;
+  #tell: (() => void) | undefined;
+  // koffi keeps what it calls until the whole heap is collected: these know nothing but this object, which forgets.
+  readonly #turn = () => this.#tell?.();
+  // It calls outside of Node's own turn: promises would not go on, an exception would be lost. The turn that setImmediate
+  // opens follows at once, in the same iteration of the loop.
+  readonly #soon = () => void setImmediate(this.#turn);
   #number = -1;
 
   /**
@@ -91,7 +97,7 @@ export class FdWatcher implements Disposable {
 
   #start(watchedFor: number, event: Readiness, callback: () => void): void {
     let number = watchedFor;
-    let tell = callback;
+    this.#tell = callback;
     if (event === 'priority') {
       // libuv's poll as koffi wraps it knows no POLLPRI; an epoll that waits for nothing else is readable when it comes.
       const priority = Fd.own(syscall('epoll_create1', O.CLOEXEC));
@@ -100,7 +106,7 @@ export class FdWatcher implements Disposable {
       interest.writeUInt32LE(EPOLL.ET + POLL.PRI, layouts.epoll_event.events);
       syscall('epoll_ctl', priority, EPOLL.CTL_ADD, number, interest);
       ({ number } = priority);
-      tell = () => {
+      this.#tell = () => {
         attempt('epoll_pwait', priority, interest, 1, 0, null, 0);
         callback();
       };
@@ -110,17 +116,13 @@ export class FdWatcher implements Disposable {
       this.#copy = Fd.own(syscall('fcntl', number, F.DUPFD_CLOEXEC, 0));
       ({ number } = this.#copy);
     }
-    const turn = () => {
-      if (this.#handle) tell();
-    };
     const way = event === 'writable' ? 'writable' : 'readable';
-    // koffi calls back outside of Node's own turn: promises would not go on, an exception would be lost. The turn that
-    // setImmediate opens follows at once, in the same iteration of the loop.
     this.#handle = isMainThread
-      ? native().poll(number, { [way]: true }, () => setImmediate(turn))
-      : Poller.watch(number, way, turn);
+      ? native().poll(number, { [way]: true }, this.#soon)
+      : Poller.watch(number, way, this.#turn);
     watched.set(number, this);
     this.#number = number;
+    closeAtExit();
   }
 
   /** Stops it; again does nothing. */
@@ -130,6 +132,7 @@ export class FdWatcher implements Disposable {
       watched.delete(this.#number);
     }
     this.#handle = undefined;
+    this.#tell = undefined;
     this.#copy?.close();
     this.#copy = undefined;
     this.#priority?.close();
@@ -156,6 +159,18 @@ export class FdWatcher implements Disposable {
 
 /** By number, in this thread. */
 const watched = new Map<number, FdWatcher>();
+
+/** When Node takes its loop down it turns it once more, and ends in a fatal error where a watcher calls back then. */
+let closesAtExit = false;
+
+function closeAtExit(): void {
+  if (closesAtExit) return;
+  closesAtExit = true;
+  process.once('exit', () => {
+    for (const watcher of [...watched.values()]) watcher.close();
+  });
+}
+
 /** Asks an epoll of our own first: libuv's binding ends the process where the kernel refuses. */
 function judge(number: number): void {
   using trial = Fd.own(syscall('epoll_create1', O.CLOEXEC));

@@ -25,6 +25,8 @@ export interface Draft {
   /** Joins namespaces where others live, who could read this process through the child. */
   exposed: boolean;
   closeFrom: number | undefined;
+  /** What stays open all the same, to the exec. */
+  readonly kept: Fd[];
   supervisor: { image: Fd; pidAt: number; pid: Output } | undefined;
 }
 
@@ -164,25 +166,28 @@ function supervise(
   tail.push(
     step.onValue,
     row('end', 'fcntl', [image, F.ADD_SEALS, ALL_SEALS]),
+    // It has no part in what the program was given beyond its streams: who waits for the end of one would wait for both.
+    row('end', 'close_range', [3, LAST_FD, CLOSE_RANGE_CLOEXEC], { ignore: ['EINVAL'] }),
     row('end', 'execveat', [image, '', argv, env, AT.EMPTY_PATH], { text: 'execveat(init)' }),
   );
   return { step, pid };
 }
 
-/** Everything from a number on, but the image of a supervisor. */
-function closing({ closeFrom: from, supervisor }: Draft): Step[] {
+/** Everything from a number on, but what is kept and the image of a supervisor. */
+function closing({ closeFrom: from, kept, supervisor }: Draft): Step[] {
   if (from === undefined) return [];
-  const kept = supervisor?.image.number ?? -1;
-  const ranges =
-    kept < from
-      ? [[from, LAST_FD]]
-      : [
-          [from, kept - 1],
-          [kept + 1, LAST_FD],
-        ];
-  return ranges.flatMap(([first = 0, last = 0]) =>
-    first <= last ? [row('fds', 'close_range', [first, last, 0])] : [],
-  );
+  const numbers = kept.map(({ number }) => number);
+  const low = numbers.find((number) => number < from);
+  if (low !== undefined) throw invalid(`descriptor ${low} is to be kept, and is one that the child is given`);
+  if (supervisor && supervisor.image.number >= from) numbers.push(supervisor.image.number);
+  const steps: Step[] = [];
+  let first = from;
+  for (const number of [...new Set(numbers)].sort((a, b) => a - b)) {
+    if (first < number) steps.push(row('fds', 'close_range', [first, number - 1, 0]));
+    first = number + 1;
+  }
+  steps.push(row('fds', 'close_range', [first, LAST_FD, 0]));
+  return steps;
 }
 
 /** An argument that a later step, or another program, has yet to make would be 0 when the child reads it. */
@@ -203,3 +208,5 @@ function judgeOrder(steps: readonly Step[], outputs: readonly Output[]): void {
 let layouts = 0;
 const ALL_SEALS = 15;
 const LAST_FD = 0xffffffff;
+/** Linux 5.11. */
+const CLOSE_RANGE_CLOEXEC = 4;

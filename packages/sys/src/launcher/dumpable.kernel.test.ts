@@ -3,6 +3,7 @@ import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
+import { fromSources, importSource } from '../../../../test/typescript.js';
 import { CLONE, errand, Fd, LaunchProgram, launch, park } from '../index.js';
 import { type Build, errandOf, programOf, root, self, textOf, thrownBy, userns } from './fixture.js';
 
@@ -36,8 +37,7 @@ describe('this process', () => {
   it.skipIf(!root)('is dumpable again, whichever threads launch at once [needs root]', async () => {
     const script = `
       const { parentPort } = require('node:worker_threads');
-      require('tsx/esm/api').register();
-      import(${JSON.stringify(new URL('../index.ts', import.meta.url).href)}).then(({ CLONE, errand, Fd, LaunchProgram }) => {
+      ${importSource(new URL('../index.ts', import.meta.url))}.then(({ CLONE, errand, Fd, LaunchProgram }) => {
         for (let i = 0; i < 40; i++) {
           const uts = Fd.open('/proc/self/ns/uts');
           const program = new LaunchProgram('errand');
@@ -78,15 +78,7 @@ describe('this process', () => {
       const { code } = reap(launch(program).pidfd, { block: true });
       other.end();
       console.log(code, syscall('prctl', 3, 0, 0, 0, 0));`;
-      const node = [
-        process.execPath,
-        '--conditions=iso-source',
-        '--import',
-        'tsx',
-        '--input-type=module',
-        '-e',
-        script,
-      ];
+      const node = [process.execPath, ...fromSources, '--input-type=module', '-e', script];
       const plain = root ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : [];
       expect(execFileSync('env', [...plain, ...node], { encoding: 'utf8' })).toBe('7 1\n');
     },

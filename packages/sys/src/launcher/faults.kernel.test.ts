@@ -12,9 +12,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import {
   AT,
   errand,
+  errandAsync,
   F,
   KernelError,
   LaunchProgram,
@@ -31,12 +33,12 @@ import { root } from './fixture.js';
 const strace = spawnSync('strace', ['-V']).status === 0 && spawnSync('strace', ['-f', 'true']).status === 0;
 const userns = spawnSync('unshare', ['-U', '-r', 'true']).status === 0;
 const here = (path: string) => JSON.stringify(join(import.meta.dirname, path));
-const node = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e'];
+const node = [...fromSources, '--input-type=module', '-e'];
 
 /** Tries each way to start something and prints how it went, as seen from this process. */
 const tries = `
   import { readdirSync, readFileSync } from 'node:fs';
-  import { CLONE, errand, Fd, LaunchProgram, launch, launchAsync, park, reap, StringArray } from ${here('../index.ts')};
+  import { CLONE, errand, errandAsync, Fd, LaunchProgram, launch, launchAsync, park, reap, StringArray } from ${here('../index.ts')};
   const children = () => readFileSync('/proc/thread-self/children', 'utf8');
   const told = {};
   const attempt = async (name, action) => {
@@ -64,11 +66,18 @@ const tries = `
     errand(it);
     if (parent.value !== process.pid) throw new Error('not our child');
   };
+  const askedAsync = async () => {
+    const it = new LaunchProgram('errand');
+    const parent = it.step('host', 'getppid', []);
+    await errandAsync(it);
+    if (parent.value !== process.pid) throw new Error('not our child');
+  };
   const broken = (it) => it.step('cwd', 'chdir', ['/no/such']);
   const everything = async () => {
     await attempt('launch', () => launch(program()));
     await attempt('launchAsync', () => launchAsync(program()));
     await attempt('errand', asked);
+    await attempt('errandAsync', askedAsync);
     await attempt('broken', () => launch(program(broken)));
     await attempt('again', () => launch(program()));
   };
@@ -115,6 +124,7 @@ describe('without clone3', () => {
     launch: 7,
     launchAsync: 7,
     errand: 'done',
+    errandAsync: 'done',
     broken: { kind: 'KernelError', code: 'ENOENT', syscall: 'chdir' },
     again: 7,
   };
@@ -145,6 +155,9 @@ describe('without clone3', () => {
           'CLONE_VM|CLONE_PIDFD|SIGCHLD',
           'CLONE_VFORK|CLONE_PARENT|CLONE_PARENT_SETTID|SIGCHLD',
           'CLONE_VM|CLONE_FILES|CLONE_PIDFD|CLONE_VFORK',
+          // An errand has every signal blocked.
+          'CLONE_VM|CLONE_FILES|CLONE_PIDFD|SIGCHLD',
+          'CLONE_VM|CLONE_FILES|CLONE_VFORK|CLONE_PARENT|CLONE_PARENT_SETTID|SIGCHLD',
           'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
           'CLONE_VM|CLONE_PIDFD|CLONE_VFORK|SIGCHLD',
         ]);
@@ -173,6 +186,7 @@ describe.each(['pidfd_open', 'close_range', 'openat2'] as const)('without %s', (
       launch: 7,
       launchAsync: call === 'pidfd_open' ? lacking : 7,
       errand: 'done',
+      errandAsync: call === 'pidfd_open' ? lacking : 'done',
       broken: { kind: 'KernelError', code: 'ENOENT', syscall: 'chdir' },
       again: 7,
       closing: call === 'close_range' ? lacking : 7,
@@ -222,7 +236,7 @@ describe('a clone that is refused', () => {
     ['EACCES', 13, /cgroup\.procs/],
   ])('by %s is an error with a hint, and leaves nothing', (code, errno, hint) => {
     const told = filtered(errno, 'await everything(); await needClone3();');
-    const ways = ['launch', 'launchAsync', 'errand', 'broken', 'again', 'cgroup', 'twice'];
+    const ways = ['launch', 'launchAsync', 'errand', 'errandAsync', 'broken', 'again', 'cgroup', 'twice'];
     expect(Object.keys(told)).toEqual(ways);
     for (const way of ways) expect(told[way]).toMatchObject({ kind: 'KernelError', code, syscall: 'clone3' });
     expect((told.cgroup as { hint: string }).hint).toMatch(hint);
@@ -323,6 +337,7 @@ describe('a step that fails', () => {
     ['launch', (at: number, how: (typeof breaks)[number]) => launch(broken('process', at, how)), 1],
     ['launchAsync', (at: number, how: (typeof breaks)[number]) => launchAsync(broken('process', at, how)), 1],
     ['errand', (at: number, how: (typeof breaks)[number]) => errand(broken('errand', at, how)), 1],
+    ['errandAsync', (at: number, how: (typeof breaks)[number]) => errandAsync(broken('errand', at, how)), 1],
   ] as const)('is named, at every place and for every error, and leaves nothing (%s)', async (way, start, more) => {
     const before = descriptors();
     const waiting = children();

@@ -1,13 +1,13 @@
 // What the launcher's tests share.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { afterAll, expect } from 'vitest';
+import { importSource } from '../../../../test/typescript.js';
 import { type ExitStatus, Fd, KernelError, LaunchProgram, launch, PR, reap, StringArray, syscall } from '../index.js';
 
 export const root: boolean = process.getuid?.() === 0;
@@ -113,12 +113,9 @@ export function memory() {
   };
 }
 
-/** A worker thread that has the sources. What tsx must compile for it is compiled before: its compiler would stay a zombie. */
+/** A worker thread that has the sources. */
 export function worker(script: string, workerData: unknown): Worker {
-  const url = pathToFileURL(join(import.meta.dirname, '../index.ts')).href;
-  const load = `import('tsx/esm/api').then(({ register }) => register()).then(() => import('${url}'))`;
-  execFileSync(process.execPath, ['--conditions=iso-source', '-e', load]);
-  return new Worker(`${load}.then(async (sys) => {${script}});`, {
+  return new Worker(`${importSource(new URL('../index.ts', import.meta.url))}.then(async (sys) => {${script}});`, {
     eval: true,
     execArgv: ['--conditions=iso-source'],
     workerData,

@@ -1,9 +1,18 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { AT, F, Fd, launchAsync, O, syscall } from '../index.js';
+import { AT, errandAsync, F, Fd, LaunchProgram, launchAsync, O, syscall } from '../index.js';
 import { cgroup2, children, finished, memory, programOf, scratchFolder } from './fixture.js';
 
 const folder = scratchFolder();
@@ -155,5 +164,49 @@ describe('launchAsync', () => {
         expect(await settled).toMatchObject({ message: 'enough' });
         expect(existsSync(`/proc/${pid}`)).toBe(false);
       }));
+  });
+});
+
+describe('errandAsync', () => {
+  it('lets the event loop turn while the child stands still; what it opened is open here', async () => {
+    const path = join(folder, 'errand');
+    expect(spawnSync('mkfifo', [path]).status).toBe(0);
+    const program = new LaunchProgram('errand');
+    const opened = program.step('host', 'openat', [AT.FDCWD, path, O.CLOEXEC, 0]);
+    const before = memory();
+    let done = false;
+    const errand = errandAsync(program).then(() => {
+      done = true;
+    });
+    let ticks = 0;
+    const ticker = setInterval(() => ticks++, 5);
+    await sleep(100);
+    clearInterval(ticker);
+    expect([done, ticks > 5]).toEqual([false, true]);
+    closeSync(openSync(path, 'w'));
+    await errand;
+    const fd = Fd.own(opened.value as number);
+    expect(readlinkSync(`/proc/self/fd/${fd.number}`)).toBe(path);
+    fd.close();
+    expect(memory()).toMatchObject({ descriptors: before.descriptors, children: before.children });
+  });
+
+  it('leaves nothing open of one that failed, and runs forty at once', async () => {
+    const before = memory();
+    const one = async (i: number) => {
+      const program = new LaunchProgram('errand');
+      const opened = program.step('host', 'openat', [AT.FDCWD, '/etc', O.CLOEXEC, 0]);
+      if (i % 2) program.step('host', 'chdir', ['/no/such']);
+      try {
+        await errandAsync(program);
+        closeSync(opened.value as number);
+        return 'done';
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code;
+      }
+    };
+    const all = await Promise.all(Array.from({ length: 40 }, (_, i) => one(i)));
+    expect(all).toEqual(Array.from({ length: 40 }, (_, i) => (i % 2 ? 'ENOENT' : 'done')));
+    expect(memory()).toMatchObject({ descriptors: before.descriptors, children: before.children });
   });
 });

@@ -69,6 +69,32 @@ export function errand(program: LaunchProgram): void {
   }
 }
 
+/**
+ * The same as {@link errand} without waiting on this thread, for steps on which the kernel may work for milliseconds: making a network
+ * namespace, or a socket in one while others end. Until it is done, the descriptors that its steps name must stay open.
+ *
+ * @param program - a program that was made with the ending `errand`
+ * @throws {@link KernelError}, {@link UnsupportedError} as {@link errand}
+ *
+ * @example
+ * ```ts
+ * import { errandAsync, LaunchProgram } from '@iso/sys';
+ * const program = new LaunchProgram('errand');
+ * const parent = program.step('host', 'getppid', []);
+ * await errandAsync(program);
+ * if (parent.value !== process.pid) throw new Error('somebody else went');
+ * ```
+ */
+export async function errandAsync(program: LaunchProgram): Promise<void> {
+  const run = new Run(program, 'errand');
+  try {
+    await run.bounce(undefined);
+    run.settle();
+  } finally {
+    run.end();
+  }
+}
+
 /** A child that stands still in namespaces of its own, so that somebody can write the maps of its user namespace. */
 export interface Parked extends Disposable {
   /** Its pid. */

@@ -259,13 +259,35 @@ describe('explain', () => {
       if (kept !== undefined) program.supervise(Fd.borrow(kept), 0);
       exec(program);
       const { steps } = program.compile();
-      return steps.map((step) => stepText(step, steps)).filter((text) => text.startsWith('close_range'));
+      return steps.map((step) => stepText(step, steps)).filter((text) => /^close_range\(.*, 0\)$/.test(text));
     };
     const last = 4294967295;
     expect(closing(3)).toEqual([`close_range(3, ${last}, 0)`]);
     expect(closing(3, 2)).toEqual([`close_range(3, ${last}, 0)`]);
     expect(closing(3, 3)).toEqual([`close_range(4, ${last}, 0)`]);
     expect(closing(3, 512)).toEqual(['close_range(3, 511, 0)', `close_range(513, ${last}, 0)`]);
+  });
+
+  it('closes nothing that is to be kept for later steps, wherever it is', () => {
+    const closing = (kept: number[], supervisor?: number) => {
+      const program = new LaunchProgram();
+      program.closeFrom(3);
+      program.unshare(CLONE.NEWPID);
+      for (const number of kept) program.keep(Fd.borrow(number));
+      if (supervisor !== undefined) program.supervise(Fd.borrow(supervisor), 0);
+      exec(program);
+      const { steps } = program.compile();
+      return steps.map((step) => stepText(step, steps)).filter((text) => /^close_range\(.*, 0\)$/.test(text));
+    };
+    const last = 4294967295;
+    expect(closing([3])).toEqual([`close_range(4, ${last}, 0)`]);
+    expect(closing([601, 600, 601])).toEqual(['close_range(3, 599, 0)', `close_range(602, ${last}, 0)`]);
+    expect(closing([700], 600)).toEqual([
+      'close_range(3, 599, 0)',
+      'close_range(601, 699, 0)',
+      `close_range(701, ${last}, 0)`,
+    ]);
+    expect(() => closing([2])).toThrow(/descriptor 2 is to be kept/);
   });
 
   it('says how namespaces come to be', () => {

@@ -62,6 +62,7 @@ export class LaunchProgram {
       sharesFiles: ending === 'errand',
       exposed: false,
       closeFrom: undefined,
+      kept: [],
       supervisor: undefined,
     };
   }
@@ -221,6 +222,16 @@ export class LaunchProgram {
    */
   closeFrom(from: number): void {
     this.#draft.closeFrom = from;
+  }
+
+  /**
+   * Keeps a descriptor open, close-on-exec, where {@link LaunchProgram.closeFrom} closes all others: for steps of the phases
+   * behind `fds`.
+   *
+   * @param fd - its number is to be above those of the child's layout
+   */
+  keep(fd: Fd): void {
+    this.#draft.kept.push(fd);
   }
 
   /**

@@ -85,7 +85,9 @@ export class Run {
         parentTid: this.#children.clonedCell,
         cgroup: cgroup?.number,
       });
-      const pid = this.#launch(CLONE.VM + CLONE.PIDFD + CLONE.CLEAR_SIGHAND, SIGCHLD);
+      // What an errand opens is open in whoever shares its descriptors: so must be the one who clones it.
+      const shared = flags & CLONE.FILES;
+      const pid = this.#launch(CLONE.VM + CLONE.PIDFD + shared + CLONE.CLEAR_SIGHAND, SIGCHLD);
       if (this.#played) this.#children.born(pid);
       else this.#children.bounced();
     }, true);
@@ -239,7 +241,8 @@ export class Run {
 
   /**
    * clone(2), for kernels and filters without clone3. It can be asked for no cgroup, and leaves the child this process's handlers
-   * of signals: a child that does not hold up this thread gets a memory of its own, or they would run on the stack that it uses.
+   * of signals: a child that does not hold up this thread gets a memory of its own, or they would run on the stack that it uses. An
+   * errand runs with every signal blocked, and its results are of use in this memory only.
    */
   #oldClone(flags: number, signal: number, refusal: number): number {
     const { cgroup, nest, fork } = this.#compiled;
@@ -255,8 +258,8 @@ export class Run {
     // A trampoline has every signal blocked to its end.
     const plain = this.#trampoline || known & CLONE.VFORK ? known : known & ~CLONE.VM;
     setClone(frame, plain, this.#children.pidfdCell);
-    if (this.#trampoline)
-      setClone(this.#trampoline, (real % CLONE.CLEAR_SIGHAND) & ~CLONE.VM, this.#children.clonedCell);
+    const away = this.#program.ending === 'errand' ? 0 : CLONE.VM;
+    if (this.#trampoline) setClone(this.#trampoline, (real % CLONE.CLEAR_SIGHAND) & ~away, this.#children.clonedCell);
     return this.#play(plain);
   }
 

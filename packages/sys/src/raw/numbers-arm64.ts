@@ -328,4 +328,5 @@ export const numbers = {
   file_getattr: 468,
   file_setattr: 469,
   listns: 470,
+  rseq_slice_yield: 471,
 } as const;

@@ -337,6 +337,8 @@ export const numbers = {
   statx: 332,
   io_pgetevents: 333,
   rseq: 334,
+  uretprobe: 335,
+  uprobe: 336,
   pidfd_send_signal: 424,
   io_uring_setup: 425,
   io_uring_enter: 426,
@@ -384,4 +386,5 @@ export const numbers = {
   file_getattr: 468,
   file_setattr: 469,
   listns: 470,
+  rseq_slice_yield: 471,
 } as const;

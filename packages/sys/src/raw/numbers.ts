@@ -5,8 +5,16 @@ import { numbers as x64 } from './numbers-x64.js';
 /** Name of a system call that exists on at least one supported architecture, for example `'openat2'`. */
 export type SyscallName = keyof typeof x64 | keyof typeof arm64;
 
-const tables: Partial<Record<string, Partial<Record<SyscallName, number>>>> = { x64, arm64 };
-const table = new Map<string, number>(Object.entries(tables[process.arch] ?? {}));
+/**
+ * The system calls of both architectures, by name: what filters are compiled from, also for the other one.
+ */
+export const syscallNumbers: Readonly<Record<'x64' | 'arm64', ReadonlyMap<string, number>>> = {
+  x64: new Map(Object.entries(x64)),
+  arm64: new Map(Object.entries(arm64)),
+};
+
+const tables: Readonly<Record<string, ReadonlyMap<string, number>>> = syscallNumbers;
+const table = tables[process.arch];
 
 /**
  * Number of a system call on this machine's architecture.
@@ -16,7 +24,7 @@ const table = new Map<string, number>(Object.entries(tables[process.arch] ?? {})
  * @throws {@link UnsupportedError} where the architecture has no such call, or is not supported at all
  */
 export function syscallNumber(name: SyscallName): number {
-  const number = table.get(name);
+  const number = table?.get(name);
   if (number === undefined) {
     throw new UnsupportedError(name, `${process.platform}-${process.arch} has no system call of that name`);
   }

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { cgroup2, root, userns } from '../launcher/fixture.js';
 import { difference, ledger } from './index.js';
 
@@ -69,7 +70,7 @@ it.skipIf(!userns)(
   { timeout: 60_000 },
   () => {
     const own = ['unshare', ...(root ? [] : ['-Ur']), '-m', '-n', '-i', '--propagation', 'private'];
-    const node = [process.execPath, '--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+    const node = [process.execPath, ...fromSources, '--input-type=module', '-e', script];
     const told = JSON.parse(execFileSync('env', [...own, ...node], { encoding: 'utf8' }));
     const line = (pattern: RegExp) => [expect.stringMatching(pattern)];
     expect(told).toEqual({

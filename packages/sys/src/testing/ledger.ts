@@ -15,6 +15,9 @@ export type Ledger = readonly string[];
  * - cgroups, shared memory and message queues whose names begin with iso; its user's System V objects
  * - what no launch may change: dumpability, working directory, umask, ids, capabilities, the namespaces of each thread
  *
+ * With `ISO_LEDGER=own` in the environment, what is one for the whole machine is left out (names, loop devices, cgroups, shared memory,
+ * queues): for tests that run beside others.
+ *
  * @returns lines that are equal before and after whatever leaves nothing behind
  *
  * @example
@@ -29,15 +32,11 @@ export function ledger(): Ledger {
   return [
     ...descriptors(),
     ...lines('/proc/self/mountinfo').map((line) => `mount ${line}`),
-    ...names('/run/netns').map((name) => `network namespace ${name}`),
     ...descendants('self'),
     ...lines('/proc/self/net/dev')
       .slice(2)
       .map((line) => `interface ${line.split(':')[0]?.trim()}`),
-    ...loops(),
-    ...cgroups(),
-    ...['/dev/shm', '/dev/mqueue'].flatMap((folder) => names(folder).map((name) => `file ${folder}/${name}`)),
-    ...systemV(),
+    ...(process.env.ISO_LEDGER === 'own' ? [] : shared()),
     ...threads(),
     `dumpable ${attempt('prctl', PR.GET_DUMPABLE, 0, 0, 0, 0)}`,
     `cwd ${readlinkSync('/proc/self/cwd')}`,
@@ -59,6 +58,17 @@ export function difference(before: Ledger, after: Ledger): string[] {
   return [
     ...[...now].filter(([line, times]) => times > (old.get(line) ?? 0)).map(([line]) => `+ ${line}`),
     ...[...old].filter(([line, times]) => times > (now.get(line) ?? 0)).map(([line]) => `- ${line}`),
+  ];
+}
+
+/** What is one for the whole machine, and not to be told from what a program beside this one has. */
+function shared(): string[] {
+  return [
+    ...names('/run/netns').map((name) => `network namespace ${name}`),
+    ...loops(),
+    ...cgroups(),
+    ...['/dev/shm', '/dev/mqueue'].flatMap((folder) => names(folder).map((name) => `file ${folder}/${name}`)),
+    ...systemV(),
   ];
 }
 
