@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { attempt, CLONE, Fd, O, type Part, PR, park, syscall } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { importSource } from '../../../test/typescript.js';
 import { inNode } from './fixture.js';
 import { type Attributes, type Child, run, type SpawnOptions, spawn } from './index.js';
 
@@ -106,11 +107,10 @@ describe('attributes, as /proc shows them', () => {
     });
     const pid = line.trim();
     expect(wait(pid)).toBe(true);
-    const path = JSON.stringify(new URL('index.ts', import.meta.url).pathname);
+    const sources = importSource(new URL('index.ts', import.meta.url));
     const out = await inNode(`
       const { Worker } = await import('node:worker_threads');
-      const worker = new Worker(\`import('tsx/esm/api').then(async ({ register }) => {
-        register(); const iso = await import(${path});
+      const worker = new Worker(\`${sources}.then(async (iso) => {
         ${start} require('node:worker_threads').parentPort.once('message', () => process.exit()).postMessage(child.pid); });\`,
         { eval: true, execArgv: ['--conditions=iso-source'] });
       const pid = await new Promise((resolve) => worker.once('message', resolve));

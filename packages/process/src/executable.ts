@@ -1,4 +1,4 @@
-import { AT, invalid, type LaunchProgram, O, RESOLVE, StringArray } from '@iso/sys';
+import { AT, type Fd, invalid, type LaunchProgram, O, openHow, RESOLVE, StringArray } from '@iso/sys';
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -30,30 +30,59 @@ export interface Executable {
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for an empty file
  */
 export function execute(program: LaunchProgram, { file, argv, env }: Executable): void {
-  if (file === '') throw invalid('the file to execute is the empty string');
-  const candidates = file.includes('/') ? [file] : search(file, env);
+  const candidates = candidatesOf(file, env);
   const args = new StringArray(argv);
   const variables = new StringArray(env);
   for (const [i, path] of candidates.entries()) {
     const last = i === candidates.length - 1;
     const ignore = last ? {} : { ignore: missing };
-    if (program.hasOwnRoot) {
-      const how = Buffer.alloc(24);
-      how.writeUInt32LE(O.PATH | O.CLOEXEC, 0);
-      how.writeUInt32LE(RESOLVE.NO_MAGICLINKS, 16);
-      program.step('exec', 'openat2', [AT.FDCWD, path, how, how.length], {
-        text: `openat2(AT_FDCWD, ${JSON.stringify(path)}, O_PATH, RESOLVE_NO_MAGICLINKS)`,
-        ignore: [...missing, 'ENOSYS'],
-        hint: 'the file to execute is reached through a magic link of /proc',
-      });
-    }
+    refuseMagicLinks(program, path);
     program.step('exec', 'execve', [path, args, variables], {
       ...ignore,
-      hint: file.includes('/') ? hints : { ...hints, ENOENT: 'no directory of PATH has it' },
+      hint: hintsFor(file),
       text:
         last && candidates.length > 1 ? `execve(${JSON.stringify(file)} in PATH)` : executeText(path, argv, env.length),
     });
   }
+}
+
+function refuseMagicLinks(program: LaunchProgram, path: string): void {
+  if (!program.hasOwnRoot) return;
+  const how = openHow(O.PATH | O.CLOEXEC, RESOLVE.NO_MAGICLINKS);
+  program.step('exec', 'openat2', [AT.FDCWD, path, how, how.length], {
+    text: `openat2(AT_FDCWD, ${JSON.stringify(path)}, O_PATH, RESOLVE_NO_MAGICLINKS)`,
+    ignore: [...missing, 'ENOSYS'],
+    hint: 'the file to execute is reached through a magic link of /proc',
+  });
+}
+
+const X_OK = 1;
+
+/**
+ * The last steps of a launch that is held back: the gate is executed in the program's place, and told where to look for that.
+ *
+ * @param gate - its image, open in the child
+ * @param looks - finds at once whether there is anything to execute, in the child's own root
+ * @returns as {@link execute}
+ */
+export function executeBehind(gate: Fd, looks: boolean): typeof execute {
+  return (program, { file, argv, env }) => {
+    const candidates = candidatesOf(file, env);
+    const find = (i: number) => {
+      const path = candidates[i] as string;
+      const look = () => void program.step('cwd', 'faccessat', [AT.FDCWD, path, X_OK], { hint: hintsFor(file) });
+      if (i === candidates.length - 1) look();
+      else program.attempt('cwd', missing, look, { onError: () => find(i + 1) });
+    };
+    if (looks) find(0);
+    for (const path of candidates) refuseMagicLinks(program, path);
+    program.step(
+      'exec',
+      'execveat',
+      [gate, '', new StringArray([...candidates, '', ...argv]), new StringArray(env), AT.EMPTY_PATH],
+      { text: `execveat(gate of ${JSON.stringify(file)})` },
+    );
+  };
 }
 
 const MOST_ARGUMENTS = 6;
@@ -65,6 +94,21 @@ function executeText(path: string, argv: readonly string[], variables: number): 
   const args = argv.slice(0, MOST_ARGUMENTS).map((arg) => JSON.stringify(short(arg)));
   const more = argv.length > MOST_ARGUMENTS ? [`... ${argv.length}`] : [];
   return `execve(${JSON.stringify(short(path))}, [${[...args, ...more].join(', ')}], ${variables} variables)`;
+}
+
+/**
+ * What an error of an execve means.
+ *
+ * @param file - that was to be executed
+ * @returns a hint by the error's name
+ */
+export function hintsFor(file: string): Record<string, string> {
+  return file.includes('/') ? hints : { ...hints, ENOENT: 'no directory of PATH has it' };
+}
+
+function candidatesOf(file: string, env: readonly string[]): string[] {
+  if (file === '') throw invalid('the file to execute is the empty string');
+  return file.includes('/') ? [file] : search(file, env);
 }
 
 function search(file: string, env: readonly string[]): string[] {
@@ -84,9 +128,7 @@ export function changeDirectory(program: LaunchProgram, cwd: string): void {
     program.step('cwd', 'chdir', [cwd], { hint: 'the working directory must be a directory that the child may enter' });
     return;
   }
-  const how = Buffer.alloc(24);
-  how.writeUInt32LE(O.PATH | O.DIRECTORY | O.CLOEXEC, 0);
-  how.writeUInt32LE(RESOLVE.NO_MAGICLINKS, 16);
+  const how = openHow(O.PATH | O.DIRECTORY | O.CLOEXEC, RESOLVE.NO_MAGICLINKS);
   const directory = program.step('cwd', 'openat2', [AT.FDCWD, cwd, how, how.length], {
     text: `openat2(AT_FDCWD, ${JSON.stringify(cwd)}, O_PATH|O_DIRECTORY, RESOLVE_NO_MAGICLINKS)`,
     hint: 'the working directory must be a directory inside the root, not reached through /proc/*/fd, cwd or root',

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { fromSources } from '../../../test/typescript.js';
 
 /**
  * For tests: runs a script in a Node of its own, where `iso` is this package.
@@ -31,6 +32,6 @@ export async function inNode(script: string, options: { shell?: string } = {}): 
  */
 export function nodeCommand(script: string): string[] {
   const module = `const iso = await import(${JSON.stringify(join(import.meta.dirname, 'index.ts'))});\n${script}`;
-  const flags = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e'];
+  const flags = [...fromSources, '--input-type=module', '-e'];
   return [process.execPath, ...flags, module];
 }

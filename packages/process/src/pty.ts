@@ -101,12 +101,22 @@ function checkSize({ columns, rows }: TerminalSize): void {
   }
 }
 
-function setSize(master: Fd, { columns, rows }: TerminalSize): void {
-  checkSize({ columns, rows });
-  const size = Buffer.alloc(8);
-  size.writeUInt16LE(rows, 0);
-  size.writeUInt16LE(columns, 2);
-  syscall('ioctl', master, TTY.SET_SIZE, size);
+function setSize(master: Fd, size: TerminalSize): void {
+  syscall('ioctl', master, TTY.SET_SIZE, sizeBytes(size));
+}
+
+/**
+ * struct winsize.
+ *
+ * @param size - in characters
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for sizes out of range
+ */
+export function sizeBytes(size: TerminalSize): Buffer {
+  checkSize(size);
+  const bytes = Buffer.alloc(8);
+  bytes.writeUInt16LE(size.rows, 0);
+  bytes.writeUInt16LE(size.columns, 2);
+  return bytes;
 }
 
 /**

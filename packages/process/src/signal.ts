@@ -5,19 +5,27 @@ import { invalid, type LaunchProgram } from '@iso/sys';
 const numbers: Record<string, number> = constants.signals;
 const names = new Map(Object.entries(numbers).map(([name, number]) => [number, name as NodeJS.Signals]));
 
+/** The first real-time signal that programs may use; libc keeps two. */
+const SIGRTMIN = 34;
+
 /**
  * Number of a signal.
  *
- * @param signal - a name (`'SIGTERM'`) or a number from 0 to 64
+ * @param signal - a name (`'SIGTERM'`, and `'SIGRTMIN+3'` as of {@link signalName}) or a number from 0 to 64
  * @returns the number
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where there is no such signal
  */
 export function signalNumber(signal: NodeJS.Signals | number): number {
-  const number = typeof signal === 'number' ? signal : numbers[signal];
+  const number = typeof signal === 'number' ? signal : (numbers[signal] ?? realtime(signal));
   if (number === undefined || !Number.isInteger(number) || number < 0 || number > 64) {
     throw invalid(`unknown signal: ${String(signal)}`);
   }
   return number;
+}
+
+function realtime(name: string): number | undefined {
+  const above = /^SIGRTMIN\+(-?\d+)$/.exec(String(name))?.[1];
+  return above === undefined ? undefined : SIGRTMIN + Number(above);
 }
 
 /**
@@ -27,7 +35,7 @@ export function signalNumber(signal: NodeJS.Signals | number): number {
  * @returns for example `'SIGTERM'`; `'SIGRTMIN+3'` for a real-time signal
  */
 export function signalName(number: number): NodeJS.Signals {
-  return names.get(number) ?? (`SIGRTMIN+${number - 34}` as NodeJS.Signals);
+  return names.get(number) ?? (`SIGRTMIN+${number - SIGRTMIN}` as NodeJS.Signals);
 }
 
 /** Signals that this process ignores (Node: SIGPIPE, SIGXFSZ; its own parent may have left more): exec would keep them so. */

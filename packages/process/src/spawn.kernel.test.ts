@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { closeSync, mkdtempSync, openSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { CLONE, Fd, KernelError, type Part } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
+import { importSource } from '../../../test/typescript.js';
 import { ExitError, explain, run, spawn } from './index.js';
 
 const root = process.getuid?.() === 0;
@@ -256,13 +256,7 @@ describe('spawn', () => {
   });
 
   it('works in a worker thread', async () => {
-    const sources = JSON.stringify(pathToFileURL(join(import.meta.dirname, 'index.ts')).href);
-    // What tsx must compile is compiled before: in the worker its compiler would stay a zombie.
-    const compile = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', `import ${sources}`];
-    expect(spawnSync(process.execPath, compile).status).toBe(0);
-    const script = `import('tsx/esm/api').then(async ({ register }) => {
-      register();
-      const { run } = await import(${sources});
+    const script = `${importSource(new URL('index.ts', import.meta.url))}.then(async ({ run }) => {
       const { stdout } = await run('echo', ['from a worker']);
       require('node:worker_threads').parentPort.postMessage(stdout);
     });`;

@@ -13,9 +13,11 @@ import {
 } from '@iso/sys';
 import { type Attributes, applyAttributes, applyLateAttributes } from './attributes.js';
 import { Child } from './child.js';
+import { openConsole } from './console.js';
 import { layOut } from './descriptors.js';
-import { changeDirectory, execute } from './executable.js';
-import { openInit } from './init/image.js';
+import { changeDirectory, execute, executeBehind, hintsFor } from './executable.js';
+import { openGate, openImage } from './image/image.js';
+import { OpenGate } from './image/opening.js';
 import type { TerminalSize } from './pty.js';
 import { attributesOf, TTY } from './raw/termios.js';
 import { resetSignals, signalNumber } from './signal.js';
@@ -31,8 +33,13 @@ export interface SpawnOptions extends Attributes {
   argv0?: string;
   /** The child's descriptors, default `'pipe'`. Nothing else is open in it. Output that nobody has begun to read at its exit is dropped. */
   stdio?: Stdio;
-  /** Size of the terminal where `stdio` asks for a `pty`. */
+  /** Size of the terminal where `stdio` asks for a `pty`, or of the `console`. */
   terminal?: TerminalSize;
+  /**
+   * A connected Unix socket: a terminal of the child's own devpts, in a root of its own, becomes its first three descriptors and
+   * /dev/console, and its master is sent there (SCM_RIGHTS). Unlike a `pty`, it has a name inside.
+   */
+  console?: Fd | number;
   /** What confines it: parts from the other packages. */
   confine?: readonly Part[];
   /**
@@ -40,6 +47,17 @@ export interface SpawnOptions extends Attributes {
    * exit code or 128 + the signal. Without it the program itself is process 1, to which most signals do nothing.
    */
   init?: boolean;
+  /**
+   * Holds it back: everything is set up, and the program is executed once somebody has written a byte to this pipe or FIFO, which is
+   * open for reading and writing, so that its end never comes. Until then a few hundred bytes of machine code wait, and outlive
+   * this process, which may hand the writing on to another. The program is looked for at once; where it cannot be executed
+   * after all, the child ends with 127, or 126. A filter of system calls must let it `read`, `fcntl` and `execve`.
+   *
+   * `open` holds nothing back, and what cannot be executed is an error as ever. But what executes the program then is the gate's
+   * machine code in a sealed memory file, not this process's own executable: under a root that may be hostile, a script with the
+   * first line `#!/proc/self/exe` gets nothing that matters (CVE-2019-5736). It costs one execve more.
+   */
+  gate?: Fd | number | 'open';
   /** Kills it when aborted; listeners of 'error' get an AbortError then. */
   signal?: AbortSignal;
   /** Kills it after so many milliseconds, and sets `timedOut` of its exit. */
@@ -77,8 +95,10 @@ export async function spawn(file: string, args: readonly string[] = [], options:
   const io = openStdio(options.stdio ?? 'pipe', options.terminal);
   const program = new LaunchProgram();
   let launched: Launched | undefined;
+  let open: OpenGate | undefined;
   try {
-    await prepare(program, file, args, options, io.child);
+    open = options.gate === 'open' ? new OpenGate() : undefined;
+    await prepare(program, file, args, options, io.child, open?.theirs);
     // Setting up a root takes the kernel as long as the rest together: this thread need not wait for it, but where the
     // child sets what it would share with this process, or where a plain user could not open its own files in /proc meanwhile.
     const hidden = program.hidesMemory && process.geteuid?.() !== 0;
@@ -86,6 +106,7 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
     if (program.blocking) applyLateAttributes(launched.pid, options);
     io.closeChildSide();
+    await open?.passed(file, hintsFor(file));
     const child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
     // Of what has no handler for a signal, the kernel keeps that from the first process of a pid namespace.
     const first = (program.unshared & CLONE.NEWPID) !== 0 && !options.init;
@@ -96,6 +117,8 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     else program.finish('failed');
     io.destroy();
     throw error;
+  } finally {
+    open?.[Symbol.dispose]();
   }
 }
 
@@ -126,7 +149,7 @@ export async function explain(file: string, args: readonly string[] = [], option
   const items = stdioItems(options.stdio ?? 'pipe');
   const descriptors = items.map((item, i) => (item === 'ignore' && i > 2 ? null : nothing));
   try {
-    await prepare(program, file, args, options, descriptors);
+    await prepare(program, file, args, options, descriptors, options.gate === 'open' ? nothing : undefined);
     return program.explain();
   } finally {
     program.finish('failed');
@@ -140,6 +163,7 @@ async function prepare(
   args: readonly string[],
   options: SpawnOptions,
   descriptors: readonly (Fd | null)[],
+  opened?: Fd,
 ): Promise<void> {
   check(file, args, options);
   for (const part of options.confine ?? []) {
@@ -148,25 +172,39 @@ async function prepare(
   }
   const { terminal, session } = terminalOf(options, descriptors);
   applyAttributes(program, { ...options, session });
+  const own = consoleOf(program, options);
+  const laid = own ? [own, own, own, ...descriptors.slice(3)] : descriptors;
   if (terminal)
     program.step('host', 'ioctl', [terminal, TTY.SET_CONTROLLING, 0], {
       text: 'ioctl(terminal, TIOCSCTTY)',
       hint: { ENOTTY: 'the descriptor is no terminal', EPERM: 'it is the controlling terminal of another session' },
     });
-  layOut(program, descriptors);
+  const { gate: wanted } = options;
+  // To be shown only, where there is none yet.
+  const source = wanted === undefined || wanted === 'open' ? opened : Fd.borrow(wanted);
+  const gate = source && openGate(program, descriptors.length);
+  layOut(program, source ? [...laid, source] : laid);
   if (options.cwd !== undefined) changeDirectory(program, options.cwd);
   if (options.init) {
-    const init = openInit();
+    const init = openImage('init');
     program.defer(() => init.fd.close());
-    program.supervise(init.fd, init.pidAt);
+    program.supervise(init.fd, init.toldAt);
   }
   resetSignals(program);
   const env = options.env ?? (program.hasOwnRoot ? {} : process.env);
-  execute(program, {
+  const act = gate ? executeBehind(gate, wanted !== 'open') : execute;
+  act(program, {
     file,
     argv: [options.argv0 ?? file, ...args],
     env: Object.entries(env).flatMap(([name, value]) => (value === undefined ? [] : [variable(name, value)])),
   });
+}
+
+function consoleOf(program: LaunchProgram, { console: socket, terminal: size, uid, gid, session }: SpawnOptions) {
+  if (socket === undefined) return undefined;
+  if (!program.hasOwnRoot) throw invalid('a console is a terminal of a root of its own: rootfs() of @iso/mounts');
+  if (session === false) throw invalid('a console needs a session of its own');
+  return openConsole(program, Fd.borrow(socket), { size, uid, gid });
 }
 
 function check(file: string, args: readonly string[], options: SpawnOptions): void {
@@ -192,8 +230,10 @@ const known: Record<keyof SpawnOptions, true> = {
   argv0: true,
   stdio: true,
   terminal: true,
+  console: true,
   confine: true,
   init: true,
+  gate: true,
   signal: true,
   timeout: true,
   killSignal: true,
@@ -225,7 +265,9 @@ function terminalOf(
   const foreign = options.uid !== undefined || (options.confine?.length ?? 0) > 0;
   const session =
     options.session ??
-    (terminal != null || (foreign && [...new Set(descriptors)].some((fd) => fd && attributesOf(fd))));
+    (terminal != null ||
+      options.console !== undefined ||
+      (foreign && [...new Set(descriptors)].some((fd) => fd && attributesOf(fd))));
   return { terminal, session };
 }
 

@@ -13,14 +13,14 @@ file:
         .short  64, 56, 1, 0, 0, 0
         .word   1, 5                            // PT_LOAD, read and execute
         .quad   0, base, base, end - file, end - file, 0x10000
-pid:
+told:
         .quad   0
 all:
         .quad   -1
 
 start:
         sub     sp, sp, 16
-        adr     x1, pid
+        adr     x1, told
         ldr     w19, [x1]
 reap:
         mov     x8, 260                         // wait4(-1, status, WNOHANG, 0)

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { CLONE, type Part } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
-import { run, spawn } from '../index.js';
+import { run, spawn } from '../../index.js';
 
 const root = process.getuid?.() === 0;
 const pidNamespace: Part = { confine: (program) => program.unshare(CLONE.NEWPID) };

@@ -1,6 +1,6 @@
 # The first process of a container, x86-64: a complete ELF file. It reaps whatever ends, passes signals on to the program,
 # and ends as the program ended: its exit code, or 128 + the signal. Every signal is blocked from its birth on, so none is
-# lost between two looks. The launch writes the program's pid at `pid`.
+# lost between two looks. The launch writes the program's pid at `told`.
 
         .intel_syntax noprefix
         .text
@@ -16,14 +16,14 @@ file:
         .short  64, 56, 1, 0, 0, 0
         .long   1, 5                                    # PT_LOAD, read and execute
         .quad   0, base, base, end - file, end - file, 0x1000
-pid:
+told:
         .quad   0
 all:
         .quad   -1
 
 start:
         sub     rsp, 16
-        mov     ebx, [rip + pid]
+        mov     ebx, [rip + told]
 reap:
         mov     eax, 61                 # wait4(-1, status, WNOHANG, 0)
         mov     rdi, -1

@@ -1,0 +1,52 @@
+import { attempt, errnoName, Fd, KernelError, O, syscall, watchFd } from '@iso/sys';
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+
+/** A gate that lets its process through at once, and tells what came of it. */
+export class OpenGate implements Disposable {
+  /** The child's end. */
+  readonly theirs: Fd;
+  readonly #ours: Fd;
+
+  constructor() {
+    const ends = Buffer.alloc(8);
+    syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
+    [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+    try {
+      syscall('write', this.#ours, ends, 1);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Waits until the program is executed, when the kernel closes the child's end, or cannot be.
+   *
+   * @param file - for the error
+   * @param hints - for it too, by its name
+   * @throws KernelError of the phase `exec`
+   */
+  async passed(file: string, hints: Readonly<Record<string, string>>): Promise<void> {
+    this.theirs.close();
+    await watchFd(this.#ours);
+    const errno = Buffer.alloc(4);
+    if (attempt('read', this.#ours, errno, errno.length) !== errno.length) return;
+    const error = -errno.readInt32LE(0);
+    const hint = hints[errnoName(error)];
+    throw new KernelError(error, {
+      syscall: 'execve',
+      call: `execve(${JSON.stringify(file)})`,
+      path: file,
+      step: { index: 1, of: 1, phase: 'exec' },
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
+
+  /** Closes what is open. */
+  [Symbol.dispose](): void {
+    this.theirs.close();
+    this.#ours.close();
+  }
+}
