@@ -1,56 +1,30 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { invalid, type LaunchProgram, O, type Part, UnsupportedError } from '@iso/sys';
+import { invalid, type LaunchProgram, type Part } from '@iso/sys';
+import { bornIn } from './born.js';
 import type { Controller } from './controller.js';
+import { createPlaces } from './create.js';
 import { attachedDevices, type DeviceProgram } from './devices/attach.js';
 import { CgroupError, E } from './error.js';
 import { type CgroupEvent, type EventOptions, watchEvents } from './events/events.js';
 import { openPressure, type PressureOptions, type PressureTrigger } from './events/pressure.js';
+import { namesOfTheDead, openPlaces, placesOf, recent } from './find.js';
 import { freeze, isFreezing, thaw, type WaitOptions } from './freeze.js';
-import { identity, ownerIsDead } from './identity.js';
+import { ownIdentity } from './identity.js';
 import { kill, membersOf, pidsIn } from './kill.js';
-import { detect, type Hierarchy, type Layout } from './layout.js';
-import { apply } from './limits/apply.js';
+import { detect, type Layout } from './layout.js';
 import type { Limits } from './limits/limits.js';
-import { type PlanOptions, plan, type Write } from './limits/plan.js';
-import { bytes } from './limits/value.js';
-import { makePlaces, wanted } from './make.js';
+import type { Write } from './limits/plan.js';
 import { moveAll, moveProcess, moveThread } from './move.js';
+import { type CreateOptions, checkCreate, checkSet, checkUnsupported, checkWait, type SetOptions } from './options.js';
 import { checkName, Places, pathNames } from './places.js';
 import type { CgroupDirectory } from './raw/directory.js';
+import { getXattr, setXattr, xattrNames } from './raw/xattr.js';
 import { removeDirectory } from './remove.js';
-import { belowUsage, reclaim, shrink } from './shrink.js';
+import { planIn, setIn } from './set.js';
+import { reclaimNow } from './shrink.js';
 import { openPeak, type PeakWindow } from './stats/peak.js';
 import { Reader } from './stats/reader.js';
 import type { Stats, StatsPart } from './stats/stats.js';
-
-/** Where a cgroup goes, and what it starts with. */
-export interface CreateOptions {
-  limits?: Limits;
-  /**
-   * Controllers that the group must have, beside those that `limits` name: enabled from the top of v2 down, joined on v1.
-   * Default: cpu, memory, pids and io where they are to be had. `[]`: those of the limits alone.
-   */
-  controllers?: readonly Controller[];
-  /** The group above: a path below the top of each hierarchy (default `iso`), or a group, for example a delegated one. */
-  parent?: string | Cgroup;
-  /** The machine's hierarchies, from {@link detect}; narrower where only a part of them is to be used. */
-  layout?: Layout;
-  /** The group takes single threads of processes that are in its parent (v2; v1's groups always do). */
-  threaded?: boolean;
-  /** What to do about limits that the machine's version has no twin of; default `throw`. */
-  onUnsupported?: 'throw' | 'ignore';
-}
-
-/** How {@link Cgroup.set} sets. */
-export interface SetOptions extends WaitOptions {
-  /** What to do about limits that the machine's version has no twin of; default `throw`. */
-  onUnsupported?: 'throw' | 'ignore';
-  /**
-   * A memory limit below what is used: `refuse` it (default), `reclaim` until it fits, or `force` it, by which v2 kills. v1 never
-   * kills, but refuses what it cannot reclaim.
-   */
-  lowering?: 'refuse' | 'reclaim' | 'force';
-}
+import { onlyKeys, shown } from './value.js';
 
 const PARENT = 'iso';
 
@@ -91,10 +65,19 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   static async create(name: string, options: CreateOptions = {}): Promise<Cgroup> {
     checkName(name);
-    if (options.parent instanceof Cgroup) return options.parent.create(`${name}@${identity(process.pid)}`, options);
-    const layout = options.layout ?? recent();
-    const parent = pathNames(options.parent ?? PARENT, layout).join('/');
-    return Cgroup.#make(`${name}@${identity(process.pid)}`, layout, () => parent, options);
+    checkCreate(options);
+    const { parent = PARENT, layout: given, ...rest } = options;
+    const own = `${name}@${ownIdentity()}`;
+    if (parent instanceof Cgroup) {
+      if (given) throw invalid('a group that is the parent has its own layout');
+      return parent.create(own, rest);
+    }
+    const layout = given ?? recent();
+    const path = pathNames(parent, layout).join('/');
+    return new Cgroup(
+      own,
+      createPlaces(own, layout, () => path, rest),
+    );
   }
 
   /**
@@ -106,9 +89,10 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    * @throws CgroupError `removed` where none has it; `TypeError` for paths with `..`
    */
   static async open(path: string, options: { layout?: Layout } = {}): Promise<Cgroup> {
+    onlyKeys(options, 'the options of open', ['layout']);
     const layout = options.layout ?? detect();
     const names = pathNames(path, layout);
-    return Cgroup.#open(layout, () => names.join('/'), path);
+    return Cgroup.#of(openPlaces(layout, () => names.join('/'), path));
   }
 
   /**
@@ -120,16 +104,8 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    * @throws CgroupError `noSuchProcess`
    */
   static async of(pid: number | 'self' = 'self', options: { layout?: Layout } = {}): Promise<Cgroup> {
-    const layout = options.layout ?? detect();
-    const path = `${layout.root === '/' ? '' : layout.root}/proc/${pid}/cgroup`;
-    let cgroup: string;
-    try {
-      cgroup = readFileSync(path, 'latin1');
-    } catch (error) {
-      throw new CgroupError(E.SRCH, { syscall: 'open', path, reason: 'noSuchProcess', cause: error });
-    }
-    const own = detect({ root: layout.root, cgroup }).hierarchies;
-    return Cgroup.#open(layout, ({ mount }) => own.find((one) => one.mount === mount)?.own, path);
+    onlyKeys(options, 'the options of of', ['layout']);
+    return Cgroup.#of(placesOf(pid, options.layout ?? detect()));
   }
 
   /**
@@ -139,49 +115,19 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    * @returns names of those removed
    */
   static async sweep(options: { parent?: string; layout?: Layout } = {}): Promise<string[]> {
+    onlyKeys(options, 'the options of sweep', ['parent', 'layout']);
     const layout = options.layout ?? detect();
     const parent = pathNames(options.parent ?? PARENT, layout).join('/');
-    const dead = new Set<string>();
-    for (const { mount } of layout.hierarchies) {
-      for (const name of list(`${mount}/${parent}`)) if (ownerIsDead(name)) dead.add(name);
-    }
+    const dead = namesOfTheDead(parent, layout);
     for (const name of dead) {
       const places = Places.open(layout, () => `${parent}/${name}`);
       await new Cgroup(name, places)[Symbol.asyncDispose]();
     }
-    return [...dead];
+    return dead;
   }
 
-  static #make(
-    name: string,
-    layout: Layout,
-    parentOf: (hierarchy: Hierarchy) => string | undefined,
-    { limits = {}, controllers, threaded = false, onUnsupported }: CreateOptions,
-  ): Cgroup {
-    // Judged before anything exists.
-    const dry = Places.open(layout, () => undefined);
-    plan(limits, planning(dry, undefined, onUnsupported));
-    const places = makePlaces(layout, parentOf, name, { ...wanted(controllers, Object.keys(limits)), threaded });
-    try {
-      // A new group's limits are the kernel's defaults; which files it has for I/O is the machine's.
-      const io = (directory: CgroupDirectory, file: string) =>
-        file.endsWith('weight') ? directory.read(file) : undefined;
-      apply(plan(limits, planning(places, io, onUnsupported)), ({ controller }) => places.homeOf(controller), true);
-    } catch (error) {
-      for (const directory of places.directories) directory.remove();
-      places[Symbol.dispose]();
-      throw error;
-    }
+  static #of({ name, places }: { name: string; places: Places }): Cgroup {
     return new Cgroup(name, places);
-  }
-
-  static #open(layout: Layout, pathOf: (hierarchy: Hierarchy) => string | undefined, path: string): Cgroup {
-    const places = Places.open(layout, pathOf);
-    if (places.directories.length === 0) {
-      throw new CgroupError(E.NOENT, { syscall: 'open', path, reason: 'removed', hint: 'there is no such group' });
-    }
-    const longest = places.directories.map((directory) => places.nameOf(directory)).find((name) => name !== '');
-    return new Cgroup(longest ?? '', places);
   }
 
   /**
@@ -194,8 +140,13 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async create(name: string, options: Omit<CreateOptions, 'parent' | 'layout'> = {}): Promise<Cgroup> {
     checkName(name);
+    checkCreate(options, true);
     this.#live();
-    return Cgroup.#make(name, this.#places.layout, (hierarchy) => this.#places.pathIn(hierarchy), options);
+    const { layout } = this.#places;
+    return new Cgroup(
+      name,
+      createPlaces(name, layout, (hierarchy) => this.#places.pathIn(hierarchy), options),
+    );
   }
 
   /**
@@ -207,15 +158,12 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async open(name: string): Promise<Cgroup> {
     checkName(name);
-    const { layout } = this.#places;
-    return Cgroup.#open(
-      layout,
-      (hierarchy) => {
-        const path = this.#places.pathIn(hierarchy);
-        return path === undefined ? undefined : `${path}/${name}`;
-      },
-      name,
-    );
+    this.#live();
+    const pathOf: Parameters<typeof openPlaces>[1] = (hierarchy) => {
+      const path = this.#places.pathIn(hierarchy);
+      return path === undefined ? undefined : `${path}/${name}`;
+    };
+    return Cgroup.#of(openPlaces(this.#places.layout, pathOf, name));
   }
 
   /** Names of the groups right below it. */
@@ -277,33 +225,24 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   plan(limits: Limits, options: Pick<SetOptions, 'onUnsupported'> = {}): Write[] {
     this.#live();
-    const read = (directory: CgroupDirectory, file: string) => directory.read(file);
-    return plan(limits, planning(this.#places, read, options.onUnsupported));
+    onlyKeys(options, 'the options of plan', ['onUnsupported']);
+    checkUnsupported(options);
+    return planIn(this.#places, limits, options);
   }
 
   /**
    * Sets limits; what is not named stays. Each write is read back; where one is refused, those before it are undone.
    *
    * @param limits - new limits
-   * @param options - what to do about memory limits below the use
+   * @param options - what to do about memory limits below the use: {@link SetOptions}
    * @throws CgroupError `belowUsage`, `controllerNotEnabled`, `invalidValue`, `notApplied`, `noSuchDevice`, `notDelegated`, `removed`;
    * UnsupportedError; `TypeError` for limits that are none
    */
   async set(limits: Limits, options: SetOptions = {}): Promise<void> {
-    this.plan(limits, options);
-    const max = limits.memory?.max === undefined ? 'max' : bytes(limits.memory.max, 'memory.max');
-    if (max !== 'max') await this.#makeRoom(max, options);
-    apply(this.plan(limits, options), ({ controller }) => this.#places.homeOf(controller));
+    this.#live();
+    checkSet(options);
+    await setIn(this.#places, limits, options);
     this.#reader.refresh();
-  }
-
-  async #makeRoom(max: number, { lowering = 'refuse', ...options }: SetOptions): Promise<void> {
-    const memory = this.#places.homeOf('memory');
-    const used = Number(memory.read(memory.version === 2 ? 'memory.current' : 'memory.usage_in_bytes') ?? 0);
-    if (used <= max || lowering === 'force') return;
-    if (lowering === 'refuse') throw belowUsage(memory, max, used);
-    if (lowering !== 'reclaim') throw invalid(`lowering must be refuse, reclaim or force, not ${String(lowering)}`);
-    await shrink(memory, max, options);
   }
 
   /**
@@ -313,12 +252,8 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    * @returns whether so much went
    */
   reclaim(amount: number | string): boolean {
-    const number = bytes(amount, 'amount');
-    if (number === 'max') throw invalid('amount must be a number of bytes');
-    const directory = this.#places.homeOf('memory');
-    if (!directory.has('memory.reclaim'))
-      throw new UnsupportedError('memory.reclaim', 'no such file', { since: '5.19' });
-    return reclaim(directory, number);
+    this.#live();
+    return reclaimNow(this.#places.homeOf('memory'), amount);
   }
 
   /**
@@ -330,6 +265,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   stats(options: { only?: readonly StatsPart[] } = {}): Stats {
     this.#live();
+    onlyKeys(options, 'the options of stats', ['only']);
     return this.#reader.read(options.only);
   }
 
@@ -358,11 +294,54 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   write(file: string, value: string): void {
     this.#live();
+    if (typeof value !== 'string') throw invalid(`what is written to ${file} must be text`);
     this.#directoryOf(file).write(file, value);
   }
 
+  /**
+   * Extended attributes of its directory, in which programs leave notes for each other: systemd's `user.delegate`, `trusted.delegate`,
+   * oomd's `user.oomd_avoid`. On v2, or where there is none in the first v1 hierarchy. See xattr(7).
+   *
+   * @returns every one that this user may see
+   * @throws UnsupportedError where the hierarchy has none
+   */
+  xattrs(): Record<string, Buffer> {
+    this.#live();
+    const directory = this.#places.homeOf('cgroup');
+    return Object.fromEntries(
+      xattrNames(directory).flatMap((name) => {
+        const value = getXattr(directory, name);
+        return value ? [[name, value]] : [];
+      }),
+    );
+  }
+
+  /**
+   * One of {@link Cgroup.xattrs}.
+   *
+   * @param name - `user.NAME`, `trusted.NAME`, `security.NAME`
+   * @returns its bytes; undefined where there is none
+   */
+  xattr(name: string): Buffer | undefined {
+    this.#live();
+    return getXattr(this.#places.homeOf('cgroup'), name);
+  }
+
+  /**
+   * Sets an extended attribute of its directory. Needs write access to it; for `trusted.` CAP_SYS_ADMIN.
+   *
+   * @param name - `user.NAME`, `trusted.NAME`, `security.NAME`
+   * @param value - text or bytes, up to 64 KiB; undefined takes it away
+   * @throws CgroupError `notDelegated`; `tooMany` above 128 of them; UnsupportedError where the hierarchy has none
+   */
+  setXattr(name: string, value: string | Uint8Array | undefined): void {
+    this.#live();
+    setXattr(this.#places.homeOf('cgroup'), name, value);
+  }
+
   #directoryOf(file: string): CgroupDirectory {
-    if (!/^[\w.]+$/.test(file)) throw invalid(`not the name of a control file: ${JSON.stringify(file)}`);
+    if (typeof file !== 'string' || !/^\w[\w.]*$/.test(file))
+      throw invalid(`not the name of a control file: ${shown(file)}`);
     const prefix = file.split('.')[0] === 'blkio' ? 'io' : (file.split('.')[0] as Controller);
     return this.#places.of(prefix) ?? this.#places.homeOf('cgroup');
   }
@@ -370,14 +349,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
   /** The process is born in it. */
   confine(program: LaunchProgram): void {
     this.#live();
-    for (const directory of this.#places.v1) {
-      // Not cgroup.procs: for the one thread that writes 0 here, the kernel takes no machine-wide lock, which waits for RCU.
-      const tasks = directory.openFd('tasks', O.WRONLY);
-      program.defer(() => tasks.close());
-      program.step('birth', 'write', [tasks, '0', 1], { text: `write(${directory.path}/tasks, "0")` });
-    }
-    if (this.#places.v2) program.cgroup(this.#places.v2.fd);
-    if (this.frozen) program.mayBlock();
+    bornIn(this.#places, program);
   }
 
   /**
@@ -411,6 +383,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async moveAll(from: Cgroup): Promise<void> {
     this.#live();
+    if (!(from instanceof Cgroup)) throw invalid('from must be a group');
     await moveAll(from.#places, this.#places);
   }
 
@@ -427,6 +400,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async freeze(options: WaitOptions = {}): Promise<void> {
     this.#live();
+    checkWait(options);
     await freeze(this.#places, options);
   }
 
@@ -437,6 +411,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async thaw(options: WaitOptions = {}): Promise<void> {
     this.#live();
+    checkWait(options);
     await thaw(this.#places, options);
   }
 
@@ -448,6 +423,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async kill(options: WaitOptions = {}): Promise<void> {
     this.#live();
+    checkWait(options);
     await kill(this.#places, options);
   }
 
@@ -501,6 +477,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    * @throws CgroupError `busy` where processes or groups below it stay
    */
   async remove(options: { recursive?: boolean } = {}): Promise<void> {
+    onlyKeys(options, 'the options of remove', ['recursive']);
     if (this.#removed) return;
     this.#reader.close();
     for (const directory of this.#places.directories) await removeDirectory(directory, options.recursive ?? false);
@@ -530,43 +507,5 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
       reason: 'removed',
       hint: 'this handle was closed',
     });
-  }
-}
-
-/** Mounts of hierarchies hardly ever change, and reading their table costs as much as making a directory. */
-let seen: { layout: Layout; atMs: number } | undefined;
-
-function recent(): Layout {
-  const now = performance.now();
-  if (!seen || now - seen.atMs > 1000) seen = { layout: detect(), atMs: now };
-  return seen.layout;
-}
-
-function planning(
-  places: Places,
-  read: ((directory: CgroupDirectory, file: string) => string | undefined) | undefined,
-  onUnsupported: 'throw' | 'ignore' | undefined,
-): PlanOptions {
-  return {
-    version: (controller) => places.versionOf(controller),
-    ...(read
-      ? {
-          read: (controller, file) => {
-            const directory = places.of(controller);
-            return directory && read(directory, file);
-          },
-        }
-      : {}),
-    ...(onUnsupported ? { onUnsupported } : {}),
-  };
-}
-
-function list(path: string): string[] {
-  try {
-    return readdirSync(path, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name);
-  } catch {
-    return [];
   }
 }

@@ -41,6 +41,11 @@ const controllers: readonly Controller[] = [
   'perf_event',
 ];
 
+/** @internal Whether something is the name of a {@link Controller}. */
+export function isController(value: unknown): value is Controller {
+  return controllers.some((controller) => controller === value);
+}
+
 /**
  * A controller by the kernel's name.
  *

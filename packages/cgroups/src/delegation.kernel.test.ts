@@ -1,11 +1,15 @@
-import { execFileSync, spawnSync } from 'node:child_process';
-import { readFileSync, statSync } from 'node:fs';
+import { execFile, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { Cgroup, delegate, findDelegated, type Layout } from './index.js';
+import { fromSources } from '../../../test/typescript.js';
+import { Cgroup, delegate, detect, findDelegated, type Hierarchy, hierarchyOf, type Layout } from './index.js';
 import { has, testParent, unified } from './kit.js';
 
 const parent = testParent('delegation');
 
+const execute = promisify(execFile);
 const UID = 65_534;
 
 /** A program of the plain user's, born in the group: a shell writes itself there while it still may. */
@@ -23,9 +27,7 @@ function asUser(group: Cgroup, source: string) {
       `--regid=${UID}`,
       '--clear-groups',
       process.execPath,
-      '--conditions=iso-source',
-      '--import',
-      'tsx',
+      ...fromSources,
       '--input-type=module',
       '-e',
       script,
@@ -84,6 +86,28 @@ describe.skipIf(!has(unified, 'freezer', 2))('delegation on v2 [needs root and a
     await group[Symbol.asyncDispose]();
   });
 
+  it('a group that is marked as delegated is the highest, for root too', async () => {
+    const group = await Cgroup.create('marked', { parent, layout, controllers: [] });
+    const below = await group.create('below', { controllers: [] });
+    const source = `import { findDelegated, onlyVersion, detect } from ${JSON.stringify(`${import.meta.dirname}/index.ts`)};
+      process.stdin.on('data', () => console.log(findDelegated({ layout: onlyVersion(detect(), 2) }).path));`;
+    const node = [process.execPath, ...fromSources, '--input-type=module', '-e', source];
+    const script = 'echo 0 > "$0/cgroup.procs" && exec "$@"';
+    const child = spawn('sh', ['-c', script, below.path() as string, ...node], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const found = async () => {
+      child.stdin.write('look\n');
+      return String((await once(child.stdout, 'data'))[0]).trim();
+    };
+    group.setXattr('user.delegate', '0');
+    expect(await found()).toBe('/');
+    group.setXattr('user.delegate', '1');
+    expect(await found()).toBe(`/${parent}/${group.name}`);
+    child.stdin.end();
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    await group[Symbol.asyncDispose]();
+    below[Symbol.dispose]();
+  });
+
   it('a plain user outside is told who can grant it', async () => {
     const group = await Cgroup.create('outside', { parent, layout, controllers: [] });
     const { stdout, status } = asUser(
@@ -99,17 +123,32 @@ describe.skipIf(!has(unified, 'freezer', 2))('delegation on v2 [needs root and a
     await group[Symbol.asyncDispose]();
   });
 
-  it('a read-only hierarchy, and none at all, are typed errors', () => {
+  it('a read-only hierarchy, and none at all, are typed errors, and change nothing', async () => {
+    const pids = hierarchyOf(detect(), 'pids') as Hierarchy;
+    const limits = { pids: { max: 1000 } };
+    const texts = () => [
+      readFileSync(`${pids.mount}/${parent}/pids.max`, 'utf8'),
+      ...detect().hierarchies.map(({ mount }) => readdirSync(`${mount}/${parent}`).join()),
+    ];
     const script = (mount: string) =>
-      `${mount} && exec ${process.execPath} --conditions=iso-source --import tsx --input-type=module -e '
+      `${mount} && exec ${process.execPath} ${fromSources.join(' ')} --input-type=module -e '
         import { Cgroup } from "${import.meta.dirname}/index.ts";
-        await Cgroup.create("x", { parent: "${parent}" }).catch((error) => console.log(error.name, error.reason, error.code));'`;
-    const inNamespace = (mount: string) =>
-      execFileSync('unshare', ['-m', 'sh', '-c', script(mount)], { encoding: 'utf8' }).trim();
+        const say = (error) => console.log(error.name, error.reason, error.code);
+        await Cgroup.create("x", { parent: "${parent}" }).catch(say);
+        const there = await Cgroup.open("${parent}").catch(say);
+        await there?.set(${JSON.stringify(limits)}).catch(say);
+        try { there?.write("cgroup.procs", "1"); } catch (error) { say(error); }
+        there?.[Symbol.dispose]();'`;
+    const inNamespace = async (mount: string) =>
+      (await execute('unshare', ['-m', 'sh', '-c', script(mount)])).stdout.trim();
     const all = 'for m in $(grep -E " - cgroup2? " /proc/self/mountinfo | cut -d" " -f5)';
-    expect(inNamespace(`${all}; do mount -o remount,bind,ro $m; done`)).toBe('CgroupError readOnly EROFS');
-    expect(inNamespace(`${all}; do umount -l $m; done; umount -l /sys/fs/cgroup 2>/dev/null; true`)).toMatch(
-      /^UnsupportedError .* EUNSUPPORTED$/,
-    );
+    const before = texts();
+    const [readOnly, none] = await Promise.all([
+      inNamespace(`${all}; do mount -o remount,bind,ro $m; done`),
+      inNamespace(`${all}; do umount -l $m; done; umount -l /sys/fs/cgroup 2>/dev/null; true`),
+    ]);
+    expect(readOnly).toBe(Array(3).fill('CgroupError readOnly EROFS').join('\n'));
+    expect(none).toMatch(/^(UnsupportedError .* EUNSUPPORTED\n?){2}$/);
+    expect(texts()).toEqual(before);
   });
 });

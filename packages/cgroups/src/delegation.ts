@@ -4,6 +4,7 @@ import { Cgroup } from './cgroup.js';
 import type { Controller } from './controller.js';
 import { CgroupError, E } from './error.js';
 import { detect, type Layout, onlyVersion } from './layout.js';
+import { onlyKeys } from './value.js';
 
 /** A subtree in which this process may make groups. */
 export interface Delegation {
@@ -19,8 +20,9 @@ export interface Delegation {
 const usual = ['cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads'];
 
 /**
- * Finds the highest group, from this process's own upwards, that this user may make groups in, on v2. Changes nothing: whether a
- * directory and its files may be written is asked for, not tried.
+ * Finds the highest group, from this process's own upwards, that this user may make groups in, on v2; where systemd has marked one as
+ * delegated (`user.delegate`), that one, for root too. Changes nothing: whether a directory and its files may be written is asked
+ * for, not tried.
  *
  * @param options - `layout`: from {@link detect}
  * @returns the subtree; undefined where none is delegated, or there is no v2 tree
@@ -33,6 +35,7 @@ const usual = ['cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads'];
  * ```
  */
 export function findDelegated(options: { layout?: Layout } = {}): Delegation | undefined {
+  onlyKeys(options, 'the options of findDelegated', ['layout']);
   const layout = options.layout ?? detect();
   const hierarchy = layout.hierarchies.find(({ version }) => version === 2);
   if (!hierarchy || hierarchy.own === undefined) return undefined;
@@ -42,6 +45,8 @@ export function findDelegated(options: { layout?: Layout } = {}): Delegation | u
     const path = `/${names.slice(0, depth).join('/')}`;
     if (!mayDelegate(`${hierarchy.mount}${path}`)) break;
     found = path;
+    // Root may write above it too, but that is systemd's.
+    if (marked(`${hierarchy.mount}${path}`)) break;
   }
   if (found === undefined) return undefined;
   const at = `${hierarchy.mount}${found}`;
@@ -87,6 +92,7 @@ export function delegate(group: Cgroup, uid: number, gid: number): void {
  * @throws CgroupError `notDelegated` where nothing is, with what to do about it
  */
 export async function openDelegated(options: { leaf?: string; layout?: Layout } = {}): Promise<Cgroup> {
+  onlyKeys(options, 'the options of openDelegated', ['leaf', 'layout']);
   const layout = options.layout ?? detect();
   const found = findDelegated({ layout });
   if (!found) {
@@ -122,6 +128,15 @@ function mayDelegate(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** systemd notes on the group of a unit with `Delegate=yes` that it keeps its hands off what is below. */
+function marked(path: string): boolean {
+  const value = Buffer.alloc(8);
+  return ['user.delegate', 'trusted.delegate'].some((name) => {
+    const length = attempt('getxattr', path, name, value, value.length);
+    return length === 1 && value.toString('latin1', 0, 1) === '1';
+  });
 }
 
 function words(path: string): string[] {

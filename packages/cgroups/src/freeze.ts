@@ -68,9 +68,9 @@ export function isFreezing(places: Places): boolean {
 }
 
 /**
- * Waits until a counter of `cgroup.events` has a value.
+ * Waits until a counter of `cgroup.events` has a value. A group that somebody removes meanwhile, as systemd does, is empty.
  *
- * @throws CgroupError `busy` after the time, `removed` where the group is gone; the signal's reason
+ * @throws CgroupError `busy` after the time, `removed` where the group is gone that was to freeze; the signal's reason
  */
 export async function untilEvent(
   directory: CgroupDirectory,
@@ -88,7 +88,9 @@ export async function untilEvent(
     await new Promise<void>((resolve, reject) => {
       const look = () => {
         try {
-          if (counter(directory, key) === value) resolve();
+          const now = counter(directory, key);
+          if (now === value || (now === undefined && key === 'populated' && value === 0)) resolve();
+          else if (now === undefined) throw directory.failure(-E.NODEV, 'read', 'cgroup.events');
         } catch (error) {
           reject(error);
         }

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export { Cgroup, type CreateOptions, type SetOptions } from './cgroup.js';
+export { Cgroup } from './cgroup.js';
 export { type Controller, controllerNamed, type Version } from './controller.js';
 export { type Delegation, delegate, findDelegated, openDelegated } from './delegation.js';
 export type { DeviceProgram } from './devices/attach.js';
@@ -25,6 +25,7 @@ export { blkioToIoWeight, ioToBlkioWeight, memswToSwap, sharesToWeight, weightTo
 export type { Bytes, CpuLimits, CpusetLimits, Device, IoLimits, Limits, MemoryLimits } from './limits/limits.js';
 export { fromOCI, type OciResources, type OciThrottle, toOCI } from './limits/oci.js';
 export { type PlanOptions, plan, type Shape, type Write } from './limits/plan.js';
+export type { CreateOptions, SetOptions } from './options.js';
 export type { CpuStats } from './stats/cpu.js';
 export type { CpusetStats, LegacyCpuset } from './stats/cpuset.js';
 export type { Counters } from './stats/file.js';
@@ -44,3 +45,5 @@ export type { PeakWindow } from './stats/peak.js';
 export type { Pressure, PressureStats, Stall } from './stats/pressure.js';
 export { type Rates, rates, sample } from './stats/sampler.js';
 export type { Stats, StatsPart } from './stats/stats.js';
+export type { Manager } from './systemd/address.js';
+export { Scope, type ScopeOptions } from './systemd/scope.js';

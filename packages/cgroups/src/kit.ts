@@ -1,8 +1,10 @@
 // What the kernel tests share: where they run, and processes that are born in a group by nothing but the launcher.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { type Fd, LaunchProgram, launch, reap, StringArray, watchFd } from '@iso/sys';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { type Cgroup, type Controller, detect, hierarchyOf, type Layout, onlyVersion } from './index.js';
+import { deviceNumber } from './limits/device.js';
 
 export const root = process.getuid?.() === 0;
 const machine = detect();
@@ -23,6 +25,29 @@ export const unified: Layout | undefined = machine.unified === undefined ? undef
 export function has(layout: Layout | undefined, controller: Controller, version?: 1 | 2): boolean {
   const hierarchy = layout && hierarchyOf(layout, controller);
   return root && hierarchy !== undefined && (version === undefined || hierarchy.version === version);
+}
+
+/** A whole disk that limits on I/O are tried on: an empty one that a virtual machine has for it, or what `/` lies on. */
+export const disk = ((): { path: string; number: string; empty: boolean } | undefined => {
+  const own = process.env.ISO_DISK;
+  if (own)
+    return { path: own, number: readFileSync(`/sys/class/block/${basename(own)}/dev`, 'utf8').trim(), empty: true };
+  const number = deviceNumber('/');
+  return existsSync(`/sys/dev/block/${number}`) ? { path: '/', number, empty: false } : undefined;
+})();
+
+/**
+ * Work that takes its time, done on every layout at the same time; each layout's test gets its own result. What runs meanwhile is over
+ * when the first of them has it.
+ */
+export function atOnce<T>(work: (layout: Layout) => Promise<T>): (layout: Layout) => Promise<T> {
+  let all: Promise<PromiseSettledResult<T>[]> | undefined;
+  return async (layout) => {
+    const results = await (all ??= Promise.allSettled(layouts.map(([, one]) => work(one))));
+    const result = results[layouts.findIndex(([, one]) => one === layout)] as PromiseSettledResult<T>;
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  };
 }
 
 /** A group above those of a test file, there while the file runs. */

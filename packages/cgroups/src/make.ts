@@ -2,7 +2,7 @@ import { UnsupportedError } from '@iso/sys';
 import { type Controller, inherent, threadedControllers } from './controller.js';
 import { CgroupError, E } from './error.js';
 import { type Hierarchy, hierarchyOf, type Layout } from './layout.js';
-import { Places, topOf } from './places.js';
+import { belowTop, Places, topOf } from './places.js';
 import type { CgroupDirectory } from './raw/directory.js';
 
 /** Joined where nothing else is asked for: what limits and statistics are mostly about. */
@@ -77,7 +77,8 @@ function hierarchiesFor(layout: Layout, what: Wanted): Hierarchy[] {
 
 function makeIn(hierarchy: Hierarchy, layout: Layout, parent: string, name: string, what: Wanted): CgroupDirectory {
   const cpuset = hierarchy.version === 1 && hierarchy.controllers.includes('cpuset');
-  let at = topOf(hierarchy, layout);
+  const there = hierarchy.version === 1 && !cpuset ? belowTop(hierarchy, layout, parent) : undefined;
+  let at = there ?? topOf(hierarchy, layout);
   const to = (child: CgroupDirectory) => {
     at[Symbol.dispose]();
     at = child;
@@ -94,9 +95,7 @@ function makeIn(hierarchy: Hierarchy, layout: Layout, parent: string, name: stri
     to(child);
   };
   try {
-    const there = hierarchy.version === 1 && !cpuset ? at.descend(parent) : undefined;
-    if (there) to(there);
-    else {
+    if (!there) {
       for (const next of parent.split('/').filter((word) => word !== '')) {
         if (hierarchy.version === 2) enable(at, hierarchy, { ...what, threaded: false });
         down(next, false);

@@ -2,6 +2,7 @@ import { invalid, UnsupportedError } from '@iso/sys';
 import { type Controller, inherent, type Version } from './controller.js';
 import { type Hierarchy, hierarchyOf, type Layout } from './layout.js';
 import { CgroupDirectory } from './raw/directory.js';
+import { shown } from './value.js';
 
 /** A group's directories: one on v2, one in each v1 hierarchy that it is in. */
 export class Places implements Disposable {
@@ -108,7 +109,7 @@ export class Places implements Disposable {
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for `..`, empty names and the like
  */
 export function pathNames(path: string, layout: Layout): string[] {
-  if (typeof path !== 'string') throw invalid(`not the path of a cgroup: ${String(path)}`);
+  if (typeof path !== 'string') throw invalid(`not the path of a cgroup: ${shown(path)}`);
   const mount = layout.hierarchies.find((one) => path === one.mount || path.startsWith(`${one.mount}/`))?.mount ?? '';
   return path
     .slice(mount.length)
@@ -129,9 +130,14 @@ export function checkName(name: string): string {
     !/^[\w@:+-][\w@:+.\\-]{0,199}$/.test(name) ||
     /^(cgroup|tasks$|notify_on_)\.?/.test(name)
   ) {
-    throw invalid(`not the name of a cgroup: ${JSON.stringify(name)}`);
+    throw invalid(`not the name of a cgroup: ${shown(name)}`);
   }
   return name;
+}
+
+/** Opens a group by its path below the top of a hierarchy; undefined where there is none. */
+export function belowTop({ mount, version }: Hierarchy, layout: Layout, path: string): CgroupDirectory | undefined {
+  return CgroupDirectory.below(mount, path, version, layout.root !== '/');
 }
 
 /** Opens the top of a hierarchy. */

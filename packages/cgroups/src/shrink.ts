@@ -1,8 +1,9 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { invalid, UnsupportedError } from '@iso/sys';
 import { CgroupError, E } from './error.js';
 import type { WaitOptions } from './freeze.js';
-import { bytes } from './limits/value.js';
 import type { CgroupDirectory } from './raw/directory.js';
+import { bytes } from './value.js';
 
 /** Reclaim happens on the thread that asks for it: this much at a time. */
 const CHUNK = 16 * 2 ** 20;
@@ -69,7 +70,7 @@ async function shrinkLegacy(
  * @param amount - bytes
  * @returns whether so much went
  */
-export function reclaim(directory: CgroupDirectory, amount: number): boolean {
+function reclaim(directory: CgroupDirectory, amount: number): boolean {
   try {
     directory.write('memory.reclaim', String(bytes(amount, 'amount')));
     return true;
@@ -79,6 +80,23 @@ export function reclaim(directory: CgroupDirectory, amount: number): boolean {
     if (CgroupError.is(error, 'ENOENT')) return false;
     throw error;
   }
+}
+
+/**
+ * Takes so much memory back from a group.
+ *
+ * @param directory - the group's
+ * @param amount - bytes, or text with a suffix
+ * @returns whether so much went
+ * @throws UnsupportedError before Linux 5.19
+ */
+export function reclaimNow(directory: CgroupDirectory, amount: number | string): boolean {
+  const number = bytes(amount, 'amount');
+  if (number === 'max') throw invalid('amount must be a number of bytes');
+  if (!directory.has('memory.reclaim')) {
+    throw new UnsupportedError('memory.reclaim', 'no such file', { since: '5.19' });
+  }
+  return reclaim(directory, number);
 }
 
 /** The error for a limit below what is used. */

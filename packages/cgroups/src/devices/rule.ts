@@ -1,4 +1,5 @@
 import { invalid, UnsupportedError } from '@iso/sys';
+import { onlyKeys, shown } from '../value.js';
 
 /** One rule on device files, as in OCI's `linux.resources.devices`. */
 export interface DeviceRule {
@@ -76,17 +77,26 @@ export function listWrites(rules: readonly DeviceRule[]): { file: 'devices.allow
 }
 
 function check(rule: DeviceRule): ExactRule {
+  onlyKeys(rule, 'devices', ['allow', 'type', 'major', 'minor', 'access']);
   const { allow, type = 'a', major, minor, access = 'rwm' } = rule;
-  const number = (value: unknown) => value === undefined || (Number.isInteger(value) && (value as number) >= 0);
+  const number = (value: unknown) =>
+    value === undefined || (Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 32);
   const fits =
     typeof allow === 'boolean' &&
     ['a', 'b', 'c'].includes(type) &&
     number(major) &&
     number(minor) &&
+    typeof access === 'string' &&
     /^(?!.*(.).*\1)[rwm]+$/.test(access) &&
     !(type === 'a' && (major !== undefined || minor !== undefined));
-  if (!fits) throw invalid(`not a rule on devices: ${JSON.stringify(rule)}`);
+  if (!fits) throw invalid(`not a rule on devices: ${shownRule(rule)}`);
   return { allow, type, major, minor, access: [...'rwm'].filter((letter) => access.includes(letter)).join('') };
+}
+
+function shownRule(rule: DeviceRule): string {
+  return Object.entries(rule)
+    .map(([key, value]) => `${key} ${shown(value)}`)
+    .join(', ');
 }
 
 function overlaps(a: ExactRule, b: ExactRule): boolean {

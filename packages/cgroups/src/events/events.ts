@@ -3,6 +3,7 @@ import { membersOf } from '../kill.js';
 import type { Places } from '../places.js';
 import type { CgroupDirectory } from '../raw/directory.js';
 import { type Counters, StatFile } from '../stats/file.js';
+import { choice, integer, list, onlyKeys } from '../value.js';
 import { Feed } from './feed.js';
 import { onChange, onLegacyEvent, onSiblingRemoved, type Source } from './source.js';
 
@@ -41,10 +42,27 @@ export interface EventOptions {
   pollMs?: number;
 }
 
+const types: readonly CgroupEvent['type'][] = [
+  'populated',
+  'frozen',
+  'memory',
+  'pids',
+  'hugetlb',
+  'misc',
+  'threshold',
+  'pressureLevel',
+  'removed',
+];
+
 /** Watches a group. */
 export function watchEvents(places: Places, options: EventOptions): Feed<CgroupEvent> {
-  const watch = new Watch(places, options);
-  return watch.feed;
+  onlyKeys(options, 'the options of events', ['types', 'signal', 'thresholds', 'pressureLevel', 'pollMs']);
+  for (const type of list(options.types, 'types')) choice(type, 'types', types);
+  for (const threshold of list(options.thresholds, 'thresholds')) integer(threshold, 'thresholds', 0);
+  if (options.pressureLevel !== undefined)
+    choice(options.pressureLevel, 'pressureLevel', ['low', 'medium', 'critical']);
+  if (options.pollMs !== undefined) integer(options.pollMs, 'pollMs', 1);
+  return new Watch(places, options).feed;
 }
 
 const eventFiles: readonly [type: 'memory' | 'pids' | 'misc', file: string][] = [

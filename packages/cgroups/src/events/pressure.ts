@@ -2,6 +2,7 @@ import { attempt, type Fd, FdWatcher, invalid, O, UnsupportedError } from '@iso/
 import { E } from '../error.js';
 import type { CgroupDirectory } from '../raw/directory.js';
 import { parsePressure } from '../stats/pressure.js';
+import { choice, onlyKeys } from '../value.js';
 import { Feed } from './feed.js';
 
 /** When a {@link PressureTrigger} fires. */
@@ -34,13 +35,16 @@ export interface PressureTrigger extends AsyncIterableIterator<PressureEvent>, D
 export function openPressure(
   directory: CgroupDirectory | undefined,
   resource: 'cpu' | 'memory' | 'io' | 'irq',
-  { kind = 'some', stallUs, windowUs, signal }: PressureOptions,
+  options: PressureOptions,
 ): PressureTrigger {
+  choice(resource, 'resource', ['cpu', 'memory', 'io', 'irq']);
+  onlyKeys(options, 'the options of pressure', ['kind', 'stallUs', 'windowUs', 'signal']);
+  const { kind = 'some', stallUs, windowUs, signal } = options;
   const whole = (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0;
   if (!whole(stallUs) || !whole(windowUs) || stallUs > windowUs) {
     throw invalid(`stallUs and windowUs must be whole microseconds, the first not above the second`);
   }
-  if (kind !== 'some' && kind !== 'full') throw invalid(`kind must be some or full, not ${String(kind)}`);
+  choice(kind, 'kind', ['some', 'full']);
   const file = `${resource}.pressure`;
   if (!directory?.has(file)) {
     throw new UnsupportedError(file, 'there is no such file: pressure accounting is off, or there is no v2 tree');

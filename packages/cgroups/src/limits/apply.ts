@@ -1,9 +1,9 @@
 import { attachDevices, type Change } from '../devices/attach.js';
 import { CgroupError, E } from '../error.js';
 import type { CgroupDirectory } from '../raw/directory.js';
+import { members } from '../value.js';
 import { legacyBytes } from './memory.js';
 import type { Write } from './plan.js';
-import { members } from './value.js';
 
 /**
  * Does what a plan says. Each write is read back; where one fails, or does not stick, those before it are undone, last
@@ -42,8 +42,11 @@ export function apply(writes: readonly Write[], directoryOf: (write: Write) => C
 
 function one(write: Write, directory: CgroupDirectory, changes: Change[] | undefined): void {
   const before = changes && write.shape !== 'command' ? directory.read(write.file) : undefined;
+  const how = write.nonblock ? { nonblock: true } : {};
+  let after: string | undefined;
   try {
-    directory.write(write.file, write.value);
+    if (write.shape === 'command') directory.write(write.file, write.value, how);
+    else after = directory.writeAndRead(write.file, write.value, how);
   } catch (error) {
     if (write.optional && CgroupError.is(error, 'invalidValue') && error.code === 'ENOENT') return;
     throw error;
@@ -51,7 +54,7 @@ function one(write: Write, directory: CgroupDirectory, changes: Change[] | undef
   if (before !== undefined) {
     changes?.push({ undo: () => directory.write(write.file, former(write, before)), keep: () => undefined });
   }
-  if (write.shape !== 'command') check(write, directory);
+  if (write.shape !== 'command') check(write, directory, after ?? '');
 }
 
 /** What puts a file back to what it said. */
@@ -79,6 +82,7 @@ function unset({ file, value }: Write): string {
   if (file === 'rdma.max') return 'hca_handle=max hca_object=max';
   if (file === 'io.latency') return 'target=0';
   if (file === 'io.cost.qos') return 'enable=0';
+  if (file === 'io.cost.model') return 'ctrl=auto';
   if (file.endsWith('weight')) return value.startsWith('default') ? '100' : 'default';
   if (file.startsWith('blkio.') || file.startsWith('net_prio.') || /^dmem\.(low|min)$/.test(file)) return '0';
   return 'max';
@@ -88,8 +92,7 @@ function lineOf(text: string, key: string): string | undefined {
   return text.split('\n').find((line) => line.split(' ')[0] === key);
 }
 
-function check(write: Write, directory: CgroupDirectory): void {
-  const text = directory.read(write.file) ?? '';
+function check(write: Write, directory: CgroupDirectory, text: string): void {
   if (sticks(write, text)) return;
   const path = `${directory.path}/${write.file}`;
   const partition = write.shape === 'partition';
@@ -123,11 +126,17 @@ function sticks({ shape, value, version, unit = 1, file }: Write, text: string):
       const line = lineOf(text, key)?.split(' ') ?? [];
       // An entry that says nothing but defaults is not shown.
       if (line.length === 0) return words.every((word) => /^(.*=)?(max|0|default)$/.test(word));
-      return words.every((word) => line.includes(word));
+      return words.every((word) => line.some((shown) => shown === word || sameNumber(shown, word)));
     }
     default:
       return text === value;
   }
+}
+
+/** `min=50` is shown as `min=50.00`. */
+function sameNumber(shown: string, word: string): boolean {
+  const [[key, value], [wantedKey, wanted]] = [shown.split('='), word.split('=')];
+  return key === wantedKey && value !== undefined && wanted !== undefined && Number(value) === Number(wanted);
 }
 
 /** Remembers v1's lists. */

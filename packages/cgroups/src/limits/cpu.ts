@@ -1,8 +1,8 @@
 import { invalid } from '@iso/sys';
+import { choice, cpuList, flag, integer, onlyKeys, shown } from '../value.js';
 import { weightToShares } from './convert.js';
 import type { CpuLimits, CpusetLimits } from './limits.js';
 import type { PlanContext } from './plan.js';
-import { choice, cpuList, flag, integer, onlyKeys } from './value.js';
 
 const PERIOD_US = 100_000;
 const MAX_PERIOD_US = 1_000_000;
@@ -14,6 +14,7 @@ export function planCpu(limits: CpuLimits, context: PlanContext): void {
   const { version, write, lacks } = context;
   const { weight, weightNice, burstUs, idle, uclamp, rt } = limits;
   const max = limits.max === undefined ? undefined : bandwidth(limits.max);
+  if (idle !== undefined) flag(idle, 'cpu.idle');
   const burst = burstUs === undefined ? undefined : integer(burstUs, 'cpu.burstUs', 0);
   if (weight !== undefined && weightNice !== undefined) throw invalid('cpu has either weight or weightNice');
   if (idle && (weight ?? weightNice) !== undefined) throw invalid('an idle group has no cpu weight');
@@ -37,8 +38,8 @@ export function planCpu(limits: CpuLimits, context: PlanContext): void {
     for (const key of ['min', 'max'] as const) {
       const value = uclamp[key];
       if (value === undefined) continue;
-      if (version === 2) write(`cpu.uclamp.${key}`, percent(value, `cpu.uclamp.${key}`));
-      else lacks('uclamp');
+      // v1 has the same files.
+      write(`cpu.uclamp.${key}`, percent(value, `cpu.uclamp.${key}`));
     }
   }
   if (rt !== undefined) {
@@ -111,7 +112,7 @@ function planRealTime(rt: NonNullable<CpuLimits['rt']>, { read, write }: PlanCon
 function percent(value: unknown, name: string): string {
   if (value === 'max') return 'max';
   if (typeof value !== 'number' || !(value >= 0 && value <= 100)) {
-    throw invalid(`${name} must be a percentage from 0 to 100 or 'max', not ${String(value)}`);
+    throw invalid(`${name} must be a percentage from 0 to 100 or 'max', not ${shown(value)}`);
   }
   return value.toFixed(2);
 }
@@ -123,6 +124,12 @@ export function planCpuset(limits: CpusetLimits, { version, write, lacks }: Plan
   // v1 takes nobody in where one of the two is empty.
   const empty = version === 2;
   const text = (value: string) => (value === '' ? '\n' : value);
+  const kind =
+    partition === undefined ? undefined : choice(partition, 'cpuset.partition', ['member', 'root', 'isolated']);
+  if (kind !== undefined && version === 1) lacks('partition');
+  const become = () => version === 2 && kind !== undefined && write('cpuset.cpus.partition', kind, 'partition');
+  // What is a partition no longer gives its processors back first: without any it would be an invalid one meanwhile.
+  if (kind === 'member') become();
   if (cpus !== undefined) write('cpuset.cpus', text(cpuList(cpus, 'cpuset.cpus', empty)), 'list');
   if (mems !== undefined) write('cpuset.mems', text(cpuList(mems, 'cpuset.mems', empty)), 'list');
   if (exclusive !== undefined) {
@@ -130,11 +137,7 @@ export function planCpuset(limits: CpusetLimits, { version, write, lacks }: Plan
     if (version === 2) write('cpuset.cpus.exclusive', list, 'list');
     else lacks('exclusive');
   }
-  if (partition !== undefined) {
-    const kind = choice(partition, 'cpuset.partition', ['member', 'root', 'isolated']);
-    if (version === 2) write('cpuset.cpus.partition', kind, 'partition');
-    else lacks('partition');
-  }
+  if (kind !== 'member') become();
   if (cpuExclusive !== undefined) {
     if (version === 1) write('cpuset.cpu_exclusive', flag(cpuExclusive, 'cpuset.cpuExclusive'));
     else lacks('cpuExclusive');

@@ -1,6 +1,7 @@
 import { readFileSync, realpathSync, statSync } from 'node:fs';
 import { invalid } from '@iso/sys';
 import { CgroupError, E } from '../error.js';
+import { shown } from '../value.js';
 
 /**
  * Number of the whole block device that limits on I/O are for: of a partition its disk, of a path the device of its file
@@ -11,7 +12,7 @@ import { CgroupError, E } from '../error.js';
  * @throws CgroupError `noSuchDevice`; `TypeError` (`ERR_INVALID_ARG_VALUE`)
  */
 export function deviceNumber(device: string): string {
-  if (typeof device !== 'string' || device === '') throw invalid(`not a block device: ${String(device)}`);
+  if (typeof device !== 'string' || device === '') throw invalid(`not a block device: ${shown(device)}`);
   if (/^\d+:\d+$/.test(device)) return wholeDisk(device);
   if (!device.startsWith('/')) throw invalid(`a block device is MAJOR:MINOR or an absolute path, not ${device}`);
   let stat: ReturnType<typeof statSync>;

@@ -1,9 +1,9 @@
 import { invalid } from '@iso/sys';
+import { bytes, choice, entries, integer, integerOrMax, list, oneWord, onlyKeys } from '../value.js';
 import { ioToBlkioWeight } from './convert.js';
 import { deviceNumber } from './device.js';
 import type { IoLimits } from './limits.js';
 import type { PlanContext } from './plan.js';
-import { bytes, choice, integer, integerOrMax, oneWord, onlyKeys } from './value.js';
 
 const throttles = [
   ['rbps', 'blkio.throttle.read_bps_device'],
@@ -35,16 +35,23 @@ export function planIo(limits: IoLimits, context: PlanContext): void {
       write('io.max', `${device} ${wanted.map(({ key, amount }) => `${key}=${amount}`).join(' ')}`, 'entry');
     }
   }
-  for (const { device, targetUs } of list(limits.latency, 'io.latency')) {
+  for (const entry of list(limits.latency, 'io.latency')) {
+    onlyKeys(entry, 'io.latency', ['device', 'targetUs']);
+    const { device, targetUs } = entry;
     const target = integer(targetUs, 'io.latency.targetUs', 0);
     if (version === 2) write('io.latency', `${deviceNumber(device)} target=${target}`, 'entry');
     else lacks('latency');
   }
-  for (const { device, qos, model } of list(limits.cost, 'io.cost')) {
-    if (version === 1) return lacks('cost');
-    const number = deviceNumber(device);
-    if (model) write('io.cost.model', `${number} ${pairs(model)}`, 'entry');
-    if (qos) write('io.cost.qos', `${number} ${pairs(qos)}`, 'entry');
+  for (const entry of list(limits.cost, 'io.cost')) {
+    onlyKeys(entry, 'io.cost', ['device', 'qos', 'model']);
+    const number = deviceNumber(entry.device);
+    for (const key of ['model', 'qos'] as const) {
+      const values = entry[key];
+      if (values === undefined) continue;
+      const line = `${number} ${pairs(values)}`;
+      if (version === 2) write(`io.cost.${key}`, line, 'entry');
+      else lacks('cost');
+    }
   }
   if (limits.prioClass !== undefined) {
     const choices = ['no-change', 'promote-to-rt', 'restrict-to-be', 'idle'] as const;
@@ -64,24 +71,25 @@ function planWeight(limits: IoLimits, { version, read, write, lacks }: PlanConte
     const weight = converted(integer(limits.weight, 'io.weight', 1, 10_000));
     write(file, version === 2 ? `default ${weight}` : weight, lines);
   }
-  for (const { device, weight } of list(limits.deviceWeight, 'io.deviceWeight')) {
-    const value = converted(integer(weight, 'io.deviceWeight.weight', 1, 10_000));
-    write(version === 2 ? file : `${file}_device`, `${deviceNumber(device)} ${value}`, 'entry');
-  }
   if (limits.bfqWeight !== undefined) {
     const weight = integer(limits.bfqWeight, 'io.bfqWeight', 1, 1000);
     if (limits.weight !== undefined) lacks('weight beside bfqWeight');
     write(files[0] as string, version === 2 ? `default ${weight}` : weight, lines);
   }
-}
-
-function list<T>(value: readonly T[] | undefined, name: string): readonly T[] {
-  if (value !== undefined && !Array.isArray(value)) throw invalid(`${name} must be a list`);
-  return value ?? [];
+  // Last: bfq forgets the weights of devices where the group's own is written.
+  for (const entry of list(limits.deviceWeight, 'io.deviceWeight')) {
+    onlyKeys(entry, 'io.deviceWeight', ['device', 'weight']);
+    const { device, weight } = entry;
+    const value = converted(integer(weight, 'io.deviceWeight.weight', 1, 10_000));
+    write(version === 2 ? file : `${file}_device`, `${deviceNumber(device)} ${value}`, 'entry');
+  }
 }
 
 function pairs(values: Record<string, string | number>): string {
-  return Object.entries(values)
-    .map(([key, value]) => `${oneWord(key, 'io.cost')}=${oneWord(String(value), 'io.cost')}`)
+  return entries(values, 'io.cost')
+    .map(([key, value]) => {
+      const number = typeof value === 'number' && Number.isFinite(value) && value >= 0;
+      return `${oneWord(key, 'io.cost')}=${number ? value : oneWord(value, `io.cost.${key}`)}`;
+    })
     .join(' ');
 }

@@ -1,7 +1,7 @@
 import { invalid } from '@iso/sys';
+import { bytes, flag, integer, onlyKeys } from '../value.js';
 import type { MemoryLimits } from './limits.js';
 import type { PlanContext } from './plan.js';
-import { bytes, flag, integer, onlyKeys } from './value.js';
 
 /** Pages are not larger anywhere. */
 const PAGE = 65_536;

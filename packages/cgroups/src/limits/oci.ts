@@ -1,7 +1,7 @@
 import type { DeviceRule } from '../devices/rule.js';
+import { bytes } from '../value.js';
 import { blkioToIoWeight, ioToBlkioWeight, memswToSwap, sharesToWeight, weightToShares } from './convert.js';
 import type { Limits } from './limits.js';
-import { bytes } from './value.js';
 
 /** The part of `linux.resources` of an OCI runtime specification that cgroups can do. */
 export interface OciResources {

@@ -1,11 +1,11 @@
 import { invalid, UnsupportedError } from '@iso/sys';
 import type { Controller, Version } from '../controller.js';
 import { type DeviceRule, exactRules, listWrites } from '../devices/rule.js';
+import { bytes, entries, integer, integerOrMax, oneWord, onlyKeys } from '../value.js';
 import { planCpu, planCpuset } from './cpu.js';
 import { planIo } from './io.js';
 import type { Limits } from './limits.js';
 import { planMemory } from './memory.js';
-import { bytes, integer, integerOrMax, oneWord, onlyKeys } from './value.js';
 
 /**
  * How a control file reads back: `value` as written; `bytes` rounded down; `list` of processors; `entry` one line of many, by
@@ -24,6 +24,8 @@ export interface Write {
   optional?: boolean;
   /** For `bytes`: what the kernel rounds to, at the most. */
   unit?: number;
+  /** Opened with O_NONBLOCK: the kernel does not reclaim before it returns. */
+  nonblock?: boolean;
   /** v2 devices: no file but a BPF program of these rules. */
   rules?: readonly DeviceRule[];
 }
@@ -68,6 +70,7 @@ export interface PlanOptions {
  */
 export function plan(limits: Limits, options: PlanOptions): Write[] {
   onlyKeys(limits, 'limits', Object.keys(planners));
+  onlyKeys(options, 'the options of plan', ['version', 'read', 'onUnsupported']);
   const writes: Write[] = [];
   for (const controller of Object.keys(planners) as (keyof Limits)[]) {
     if (limits[controller] === undefined) continue;
@@ -111,8 +114,7 @@ const planners: { [K in keyof Required<Limits>]: (limits: Required<Limits>[K], c
   },
   io: planIo,
   hugetlb: (limits, { version, write }) => {
-    onlyKeys(limits, 'hugetlb', Object.keys(limits));
-    for (const [size, values] of Object.entries(limits)) {
+    for (const [size, values] of entries(limits, 'hugetlb')) {
       const unit = bytes(size.replace(/B$/, ''), `page size of hugetlb.${size}`);
       onlyKeys(values, `hugetlb.${size}`, ['max', 'rsvdMax']);
       for (const [key, infix] of [
@@ -128,8 +130,7 @@ const planners: { [K in keyof Required<Limits>]: (limits: Required<Limits>[K], c
     }
   },
   rdma: (limits, { write }) => {
-    onlyKeys(limits, 'rdma', Object.keys(limits));
-    for (const [device, values] of Object.entries(limits)) {
+    for (const [device, values] of entries(limits, 'rdma')) {
       onlyKeys(values, `rdma.${device}`, ['hcaHandle', 'hcaObject']);
       const { hcaHandle, hcaObject } = values;
       const words = [
@@ -140,14 +141,12 @@ const planners: { [K in keyof Required<Limits>]: (limits: Required<Limits>[K], c
     }
   },
   misc: (limits, { write }) => {
-    onlyKeys(limits, 'misc', Object.keys(limits));
-    for (const [key, value] of Object.entries(limits)) {
+    for (const [key, value] of entries(limits, 'misc')) {
       write('misc.max', `${oneWord(key, 'misc resource')} ${integerOrMax(value, `misc.${key}`)}`, 'entry');
     }
   },
   dmem: (limits, { write }) => {
-    onlyKeys(limits, 'dmem', Object.keys(limits));
-    for (const [region, values] of Object.entries(limits)) {
+    for (const [region, values] of entries(limits, 'dmem')) {
       onlyKeys(values, `dmem.${region}`, ['max', 'low', 'min']);
       if (!/^[^\s]+$/.test(region)) throw invalid(`dmem has no region ${JSON.stringify(region)}`);
       for (const key of ['min', 'low', 'max'] as const) {
@@ -165,8 +164,10 @@ const planners: { [K in keyof Required<Limits>]: (limits: Required<Limits>[K], c
   },
   net_prio: (limits, context) => {
     onlyKeys(limits, 'net_prio', ['ifpriomap']);
+    const { ifpriomap = {} } = limits;
+    const priorities = entries(ifpriomap, 'net_prio.ifpriomap');
     if (context.version === 2) return context.lacks('ifpriomap');
-    for (const [name, priority] of Object.entries(limits.ifpriomap ?? {})) {
+    for (const [name, priority] of priorities) {
       const value = integer(priority, `net_prio.ifpriomap.${name}`, 0, 0xffffffff);
       context.write('net_prio.ifpriomap', `${oneWord(name, 'network interface')} ${value}`, 'entry');
     }

@@ -1,5 +1,5 @@
-import { fstatSync, readdirSync, readSync, statSync } from 'node:fs';
-import { AT, attempt, Fd, O, RESOLVE, UnsupportedError } from '@iso/sys';
+import { fstatSync, readdirSync, readSync } from 'node:fs';
+import { AT, attempt, Fd, KernelError, O, openHow, RESOLVE, UnsupportedError } from '@iso/sys';
 import type { Version } from '../controller.js';
 import { type CgroupError, E } from '../error.js';
 import { failure } from './failure.js';
@@ -9,6 +9,7 @@ const MAGIC = { 1: 0x27e0eb, 2: 0x63677270 } as const;
 
 const HALF_A_PAGE = 2048;
 const buffer = Buffer.alloc(262_144);
+const statfs = Buffer.alloc(120);
 
 /**
  * A group's directory in one hierarchy, held by a descriptor: a path that is made anew is never confused with it. Files and
@@ -39,16 +40,19 @@ export class CgroupDirectory implements Disposable {
     const number = attempt('openat', AT.FDCWD, mount, O.RDONLY | O.DIRECTORY | O.CLOEXEC, 0);
     if (number < 0) throw failure(number, 'openat', mount);
     const fd = Fd.own(number);
-    if (!recorded) {
-      const statfs = Buffer.alloc(120);
-      const result = attempt('fstatfs', fd, statfs);
-      if (result < 0 || Number(statfs.readBigInt64LE(0)) !== MAGIC[version]) {
-        fd.close();
-        if (result < 0) throw failure(result, 'fstatfs', mount);
-        throw new UnsupportedError('cgroups', `${mount} is not a cgroup v${version} file system`);
-      }
-    }
+    if (!recorded) mustBeCgroup(fd, mount, version);
     return new CgroupDirectory(fd, mount, mount, version);
+  }
+
+  /** Opens a group by its path below a mount, in one step; undefined where there is none. Parameters as of {@link CgroupDirectory.top}. */
+  static below(mount: string, path: string, version: Version, recorded = false): CgroupDirectory | undefined {
+    const full = [mount, ...path.split('/').filter((name) => name !== '')].join('/');
+    const number = attempt('openat', AT.FDCWD, full, O.RDONLY | O.DIRECTORY | O.CLOEXEC, 0);
+    if (number === -E.NOENT) return undefined;
+    if (number < 0) throw failure(number, 'openat', full);
+    const fd = Fd.own(number);
+    if (!recorded) mustBeCgroup(fd, mount, version);
+    return new CgroupDirectory(fd, full, mount, version);
   }
 
   /** Opens a group below this one by a relative path; undefined where there is none. */
@@ -95,8 +99,10 @@ export class CgroupDirectory implements Disposable {
 
   /** rmdir(2) of the group itself; returns the error number, 0 where it is gone, even if there is another in its place. */
   remove(): number {
-    const there = inode(this.path);
-    if (there === undefined || there !== this.inode) return 0;
+    // Its files are there as long as it is; and as long as it is, its path is its own.
+    const there = this.#openat('cgroup.procs', O.PATH);
+    if (there >= 0) attempt('close', there);
+    else if (there === -E.NOENT || there === -E.NODEV) return 0;
     const result = attempt('unlinkat', AT.FDCWD, this.path, AT.REMOVEDIR);
     return result === -E.NOENT ? 0 : -result;
   }
@@ -167,15 +173,43 @@ export class CgroupDirectory implements Disposable {
   }
 
   /** One write to a control file: never O_CREAT or O_TRUNC, which would turn a missing file into EACCES. */
-  write(file: string, value: string): void {
-    const number = this.#openat(file, O.WRONLY);
+  write(file: string, value: string, { nonblock = false } = {}): void {
+    const number = this.#openat(file, nonblock ? O.WRONLY | O.NONBLOCK : O.WRONLY);
     if (number < 0) throw this.failure(number, 'openat2', file, value);
+    try {
+      this.#put(number, file, value);
+    } finally {
+      attempt('close', number);
+    }
+  }
+
+  /** The same, and what the file says then. */
+  writeAndRead(file: string, value: string, options: { nonblock?: boolean } = {}): string | undefined {
+    const number = this.#openat(file, options.nonblock ? O.RDWR | O.NONBLOCK : O.RDWR);
+    if (number < 0) {
+      // Not for both at a time, or there is no such file: the error is that of the write.
+      this.write(file, value, options);
+      return this.read(file);
+    }
+    try {
+      this.#put(number, file, value);
+      const length = readSync(number, buffer, 0, buffer.length, 0);
+      // What takes more than one read is read as anything else.
+      return length < HALF_A_PAGE ? buffer.toString('latin1', 0, length).trimEnd() : this.read(file);
+    } catch (error) {
+      if (error instanceof KernelError) throw error;
+      throw this.failure((error as { errno?: number }).errno ?? -E.INVAL, 'read', file);
+    } finally {
+      attempt('close', number);
+    }
+  }
+
+  #put(number: number, file: string, value: string): void {
     const bytes = Buffer.from(value);
     let result: number;
     // Lowering a memory limit reclaims, and a signal interrupts that.
     do result = attempt('write', number, bytes, bytes.length);
     while (result === -E.INTR);
-    attempt('close', number);
     if (result < 0) throw this.failure(result, 'write', file, value);
     if (result !== bytes.length) throw this.failure(-E.INVAL, 'write', file, value);
   }
@@ -186,9 +220,7 @@ export class CgroupDirectory implements Disposable {
   }
 
   #openat(name: string, flags: number): number {
-    const how = Buffer.alloc(24);
-    how.writeUInt32LE(flags | O.CLOEXEC, 0);
-    how.writeUInt32LE(RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS, 16);
+    const how = openHow(flags | O.CLOEXEC, RESOLVE.BENEATH | RESOLVE.NO_SYMLINKS | RESOLVE.NO_MAGICLINKS);
     const number = attempt('openat2', this.fd, name, how, how.length);
     if (number !== -E.NOSYS) return number;
     if (name.split('/').includes('..')) return -E.INVAL;
@@ -202,6 +234,11 @@ export class CgroupDirectory implements Disposable {
   }
 }
 
-function inode(path: string): bigint | undefined {
-  return statSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
+/** Closes what is on another file system, and says so. */
+function mustBeCgroup(fd: Fd, mount: string, version: Version): void {
+  const result = attempt('fstatfs', fd, statfs);
+  if (result === 0 && Number(statfs.readBigInt64LE(0)) === MAGIC[version]) return;
+  fd.close();
+  if (result < 0) throw failure(result, 'fstatfs', mount);
+  throw new UnsupportedError('cgroups', `${mount} is not a cgroup v${version} file system`);
 }

@@ -40,7 +40,6 @@ export function cpuStats(cpu: StatFiles | undefined, cpuacct: StatFiles | undefi
 function unified(files: StatFiles): CpuStats {
   const stat = files.file('cpu.stat').counters() ?? {};
   const [quota, period] = files.file('cpu.max').text()?.split(' ') ?? [];
-  const [min, max] = [files.file('cpu.uclamp.min').text(), files.file('cpu.uclamp.max').text()];
   return {
     usageUsec: stat.usageUsec,
     userUsec: stat.userUsec,
@@ -57,7 +56,7 @@ function unified(files: StatFiles): CpuStats {
     max: period === undefined ? undefined : { quotaUs: orMax(quota), periodUs: Number(period) },
     burstLimitUs: files.file('cpu.max.burst').number(),
     idle: files.file('cpu.idle').flag(),
-    uclamp: min === undefined ? undefined : { min: orMax(min), max: orMax(max) },
+    uclamp: uclamp(files),
     shares: undefined,
     rt: undefined,
     percpu: undefined,
@@ -88,12 +87,18 @@ function legacy(cpu: StatFiles | undefined, cpuacct: StatFiles | undefined): Cpu
         : { quotaUs: quota < 0 ? 'max' : quota, periodUs: cpu?.file('cpu.cfs_period_us').number() ?? 0 },
     burstLimitUs: cpu?.file('cpu.cfs_burst_us').number(),
     idle: cpu?.file('cpu.idle').flag(),
-    uclamp: undefined,
+    uclamp: cpu && uclamp(cpu),
     shares,
     rt:
       runtime === undefined ? undefined : { runtimeUs: runtime, periodUs: cpu?.file('cpu.rt_period_us').number() ?? 0 },
     percpu: percpu(cpuacct?.file('cpuacct.usage_all').text()),
   };
+}
+
+/** The same files on both versions. */
+function uclamp(files: StatFiles): CpuStats['uclamp'] {
+  const [min, max] = [files.file('cpu.uclamp.min').text(), files.file('cpu.uclamp.max').text()];
+  return min === undefined ? undefined : { min: orMax(min), max: orMax(max) };
 }
 
 /** "cpu user system" and a line for each processor, nanoseconds. */

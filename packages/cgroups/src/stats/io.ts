@@ -15,7 +15,7 @@ export interface DeviceIo {
   max: { rbps: number | 'max'; wbps: number | 'max'; riops: number | 'max'; wiops: number | 'max' } | undefined;
   weight: number | undefined;
   latencyTargetUs: number | undefined;
-  /** `cost.usage`, `cost.wait`, `use_delay` and the like. */
+  /** `costUsage`, `costWait`, `useDelay` and the like. */
   more: Record<string, number | string>;
 }
 

@@ -1,6 +1,7 @@
 import { readSync } from 'node:fs';
 import { attempt, type Fd, O, UnsupportedError } from '@iso/sys';
 import type { CgroupDirectory } from '../raw/directory.js';
+import { choice } from '../value.js';
 
 /** The highest use of memory since {@link PeakWindow.reset}. */
 export interface PeakWindow extends Disposable {
@@ -12,6 +13,7 @@ export interface PeakWindow extends Disposable {
 
 /** Opens a window on the peak. */
 export function openPeak(directory: CgroupDirectory, of: 'memory' | 'swap'): PeakWindow {
+  choice(of, 'of', ['memory', 'swap']);
   const legacy = directory.version === 1;
   if (legacy && of === 'swap') throw new UnsupportedError('memory.swap.peak', 'v1 counts swap together with memory');
   const name = legacy ? 'memory.max_usage_in_bytes' : of === 'swap' ? 'memory.swap.peak' : 'memory.peak';

@@ -2,6 +2,7 @@ import type { Controller } from '../controller.js';
 import { hierarchyOf } from '../layout.js';
 import type { Places } from '../places.js';
 import type { CgroupDirectory } from '../raw/directory.js';
+import { choice, list } from '../value.js';
 import { cpuStats } from './cpu.js';
 import { cpusetStats } from './cpuset.js';
 import { groupStats } from './group.js';
@@ -27,6 +28,7 @@ export class Reader {
 
   /** Reads parts; all where none are named. */
   read(only?: readonly StatsPart[]): Stats {
+    for (const part of list(only, 'only')) choice(part, 'only', [...parts, 'cgroup', 'pressure']);
     const wants = (part: StatsPart) => !only || only.includes(part);
     const of = (part: (typeof parts)[number]) => (wants(part) ? this.#of(part) : undefined);
     const read = <T>(files: StatFiles | undefined, stats: (files: StatFiles) => T) => files && stats(files);

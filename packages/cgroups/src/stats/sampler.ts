@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invalid } from '@iso/sys';
+import { onlyKeys } from '../value.js';
 import type { Stats, StatsPart } from './stats.js';
 
 /** What a group did between two looks. */
@@ -126,6 +127,7 @@ export async function* sample(
   group: { stats(options: { only?: readonly StatsPart[] }): Stats },
   options: { intervalMs?: number; only?: readonly StatsPart[]; signal?: AbortSignal } = {},
 ): AsyncGenerator<Rates, never, void> {
+  onlyKeys(options, 'the options of sample', ['intervalMs', 'only', 'signal']);
   const { intervalMs = 1000, only, signal } = options;
   if (!(intervalMs > 0)) throw invalid(`intervalMs must be above 0, not ${String(intervalMs)}`);
   const look = () => group.stats(only ? { only } : {});

@@ -99,17 +99,46 @@ export function choice<T extends string>(value: unknown, name: string, choices: 
 }
 
 /**
- * Refuses what an object of limits must not have: a misspelt limit is no limit.
+ * Refuses what an object of limits or options must not have: a misspelt limit is no limit.
  *
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`)
  */
 export function onlyKeys(value: unknown, name: string, keys: readonly string[]): void {
-  if (typeof value !== 'object' || value === null) throw invalid(`${name} must be an object, not ${shown(value)}`);
-  for (const key of Object.keys(value)) {
-    if (!keys.includes(key)) throw invalid(`${name} has no ${key}; it has ${keys.join(', ')}`);
+  for (const key of Object.keys(plain(value, name))) {
+    if (!keys.includes(key)) throw invalid(`${name}: there is no ${key}, only ${keys.join(', ')}`);
   }
 }
 
-function shown(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : String(value);
+/**
+ * Entries of an object whose keys are not known beforehand.
+ *
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`)
+ */
+export function entries<T>(value: Record<string, T>, name: string): [string, T][] {
+  return Object.entries(plain(value, name));
+}
+
+/**
+ * A list, empty where there is none.
+ *
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`)
+ */
+export function list<T>(value: readonly T[] | undefined, name: string): readonly T[] {
+  if (value !== undefined && !Array.isArray(value)) throw invalid(`${name} must be a list, not ${shown(value)}`);
+  return value ?? [];
+}
+
+/** What a Map or a list holds is not in its keys, and would be no limit without a word. */
+function plain<T>(value: T, name: string): T & object {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === null || Object.getPrototypeOf(prototype) === null) return value;
+  }
+  throw invalid(`${name} must be a plain object, not ${shown(value)}`);
+}
+
+/** Anything, for the text of an error. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  return typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value);
 }
