@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CLONE, KernelError, type LaunchProgram, PR } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths, type MountSpec, rootfs } from './index.js';
 import { inside, programs, smallRoot } from './testing/container.js';
 
@@ -285,7 +286,7 @@ describe('targets', () => {
       while (Date.now() < end) syscall('renameat2', -100, ${JSON.stringify(join(path, 'volume/real'))}, -100, ${JSON.stringify(join(path, 'volume/link'))}, 2);`;
     const file = join(folder, 'exchange.mts');
     writeFileSync(file, exchange);
-    mutator = spawn(process.execPath, ['--conditions=iso-source', '--import', 'tsx', file], {
+    mutator = spawn(process.execPath, [...fromSources, file], {
       cwd: join(import.meta.dirname, '../../..'),
       stdio: ['ignore', 'pipe', 'inherit'],
     });

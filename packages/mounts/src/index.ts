@@ -25,7 +25,7 @@ export {
   OPEN_TREE,
   STATMOUNT,
 } from './raw/flags.js';
-export { mountAttr, openHow, type StatMount } from './raw/structs.js';
+export { mountAttr, type StatMount } from './raw/structs.js';
 export { type RootfsOptions, rootfs } from './rootfs.js';
 export type {
   BindSpec,

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Fd, KernelError, type Launched, reap, syscall } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import { type LiveSpec, MountTree, mountInto, mountTable, rootfs, unmountFrom } from './index.js';
 import { programs, smallRoot, start, userNamespace } from './testing/container.js';
 
@@ -205,7 +206,7 @@ describe.each(root ? [{ user: false }, { user: true }] : [{ user: true }])(
       process.stdout.write('ready'); const end = Date.now() + 600000; const at = ${JSON.stringify(join(path, 'swap'))};
       while (Date.now() < end) for (const other of ['link', 'mask']) for (let i = 0; i < 2; i++) try { syscall('renameat2', -100, at + '/real', -100, at + '/' + other, 2); } catch {}`;
       writeFileSync(join(folder, 'swap.mts'), script);
-      mutator = spawn(process.execPath, ['--conditions=iso-source', '--import', 'tsx', join(folder, 'swap.mts')], {
+      mutator = spawn(process.execPath, [...fromSources, join(folder, 'swap.mts')], {
         cwd: join(import.meta.dirname, '../../..'),
         stdio: ['ignore', 'pipe', 'inherit'],
       });
@@ -274,9 +275,7 @@ describe.skipIf(!root)('by who is privileged [needs root]', () => {
         '--bounding-set=-sys_admin',
         '--inh-caps=-sys_admin',
         process.execPath,
-        '--conditions=iso-source',
-        '--import',
-        'tsx',
+        ...fromSources,
         join(folder, 'script.mts'),
       ],
       {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RecordingKernel } from '@iso/sys/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import { fsopen, MountTree, mount, openTree } from './index.js';
 import { inOwnNamespace } from './testing/own-namespace.js';
 
@@ -168,7 +169,7 @@ describe('a mount held by a descriptor', () => {
            catch (error) { console.log(name, error.code, error.hint); }
          }
          tree.setattr({ noexec: true, clear: ['noexec'] });\`);
-       const out = sh('unshare -Urm ' + process.execPath + ' --conditions=iso-source --import tsx ' + folder + '/inner.mts');
+       const out = sh('unshare -Urm ' + process.execPath + ' ${fromSources.join(' ')} ' + folder + '/inner.mts');
        assert.match(out, /nosuid EPERM .*locked[^]*nodev EPERM .*locked[^]*readonly EPERM .*locked/);`,
     );
   });

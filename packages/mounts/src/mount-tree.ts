@@ -1,11 +1,10 @@
-import { F, Fd, type LaunchProgram, O, RESOLVE, type Slot } from '@iso/sys';
+import { F, Fd, type LaunchProgram, O, openHow, RESOLVE, type Slot } from '@iso/sys';
 import { attributeChange, attributes, type MountChange, type MountFlags } from './attributes.js';
 import { call } from './calls/call.js';
 import { fscommand, fsconfig, fsmount, fsopen, fspick, type Parameter } from './calls/context.js';
 import { umount } from './calls/mount.js';
 import { mountSetattr, moveMount, openTree } from './calls/tree.js';
 import { FSPICK, MNT } from './raw/flags.js';
-import { openHow } from './raw/structs.js';
 import type { MountSource } from './spec.js';
 
 /** Where a mount is attached: a path of this process, a directory or file by descriptor, or a path inside a root. */
@@ -59,6 +58,16 @@ export class MountTree implements Disposable, MountSource {
     for (const [key, value] of Object.entries(options.parameters ?? {})) fsconfig(context, key, value);
     fscommand(context, 'CMD_CREATE');
     return new MountTree(fsmount(context, attributes(options)));
+  }
+
+  /**
+   * Takes over the descriptor of a mount that something else has made.
+   *
+   * @param fd - of its root, as fsmount(2) and open_tree(2) return it; closed with this object
+   * @returns the mount
+   */
+  static own(fd: Fd): MountTree {
+    return new MountTree(fd);
   }
 
   /**

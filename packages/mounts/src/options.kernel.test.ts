@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CLONE, LaunchProgram } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import { type MountSpec, MountTree, rootfs } from './index.js';
 import { inside, programs, smallRoot } from './testing/container.js';
 import { inOwnNamespace } from './testing/own-namespace.js';
@@ -344,7 +345,7 @@ describe('chroot on request', () => {
          finally { sys.syscall('pidfd_send_signal', box.pidfd, 9, null, 0); sys.reap(box.pidfd, { block: true }); box.pidfd.close(); }
        \`);
        const before = fs.readFileSync('/proc/self/mountinfo', 'utf8');
-       console.log(sh('cd ${home} && chroot ' + jail + ' ' + process.execPath + ' --conditions=iso-source --import ${home}/node_modules/tsx/dist/loader.mjs /tmp/x.mts'));
+       console.log(sh('cd ${home} && chroot ' + jail + ' ' + process.execPath + ' ${fromSources.join(' ')} /tmp/x.mts'));
        assert.equal(fs.readFileSync('/proc/self/mountinfo', 'utf8'), before);`,
       );
       expect(out).toMatch(/^EINVAL the root of this process is no mount point.*chroot/);

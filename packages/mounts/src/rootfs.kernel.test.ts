@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CLONE, LaunchProgram, type Part } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths, rootfs } from './index.js';
 import { programs, inside as run, smallRoot } from './testing/container.js';
 
@@ -125,9 +126,7 @@ describe('rootfs', () => {
       '-c',
       command,
       process.execPath,
-      '--conditions=iso-source',
-      '--import',
-      'tsx',
+      ...fromSources,
       script,
     ]);
   });

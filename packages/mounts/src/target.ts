@@ -1,6 +1,5 @@
-import { invalid, KernelError, type LaunchProgram, O, type Output, RESOLVE, type Slot } from '@iso/sys';
+import { invalid, KernelError, type LaunchProgram, O, type Output, openHow, RESOLVE, type Slot } from '@iso/sys';
 import { PROC_SUPER_MAGIC } from './raw/flags.js';
-import { openHow } from './raw/structs.js';
 
 const S_IFREG = 0o100000;
 const IN_ROOT = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS;

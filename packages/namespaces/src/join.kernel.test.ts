@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Fd, KernelError, LaunchProgram, launch, type Part, reap, StringArray, syscall } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { inNode, inside } from './fixture.js';
+import { inside } from '../../../test/confined.js';
+import { inNode } from './fixture.js';
 import { Namespace, type NamespacesOptions, type NamespaceType, namespaces, types, UserNamespace } from './index.js';
 
 const root = process.getuid?.() === 0;

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errand, LaunchProgram } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
-import { inNode, inside } from './fixture.js';
+import { inside } from '../../../test/confined.js';
+import { inNode } from './fixture.js';
 import * as api from './index.js';
 import { listNamespaces, Namespace, type NamespaceNode, namespaces, namespaceTree, UserNamespace } from './index.js';
 
@@ -98,7 +99,8 @@ describe.skipIf(!root)('pins [needs root]', () => {
        console.log(attempt('/mnt/shared/x')); console.log(existsSync('/mnt/shared/x'));
        console.log(attempt('/mnt/private/x')); ns.Namespace.open({ path: '/mnt/private/x' }, 'mount').close(); ns.Namespace.unpin('/mnt/private/x');
        console.log(existsSync('/mnt/private/x'));`,
-      `exec unshare -m sh -c 'mount -t tmpfs tmpfs /mnt; for n in shared private; do mkdir /mnt/$n; mount -t tmpfs tmpfs /mnt/$n; mount --make-$n /mnt/$n; done; exec "$0" "$@"' "$0" "$@"`,
+      // On one processor: each gives namespaces numbers of its own, and which is older is told by these.
+      `exec taskset -c 0 unshare -m sh -c 'mount -t tmpfs tmpfs /mnt; for n in shared private; do mkdir /mnt/$n; mount -t tmpfs tmpfs /mnt/$n; mount --make-$n /mnt/$n; done; exec "$0" "$@"' "$0" "$@"`,
     );
     expect(out).toMatch(/^EINVAL .*not shared.*\nfalse\npinned\nfalse\n$/);
   });

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { inside } from './fixture.js';
+import { inside } from '../../../test/confined.js';
 import { Namespace, namespaces, parseIdMap, types, UserNamespace } from './index.js';
 
 const root = process.getuid?.() === 0;

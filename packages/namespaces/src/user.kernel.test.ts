@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AT, KernelError, type Part } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { inNode, inside } from './fixture.js';
+import { inside } from '../../../test/confined.js';
+import { inNode } from './fixture.js';
 import { namespaces, UserNamespace } from './index.js';
 
 const root = process.getuid?.() === 0;

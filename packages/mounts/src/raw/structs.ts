@@ -23,18 +23,6 @@ export function mountAttr(attr: { set?: number; clear?: number; propagation?: nu
   return attr.usernsFd === undefined ? shared('mount_attr', values) : words(values);
 }
 
-/**
- * struct open_how.
- *
- * @param flags - open(2) flags
- * @param resolve - RESOLVE flags
- * @param mode - of a created file
- * @returns 24 bytes
- */
-export function openHow(flags: number, resolve: number, mode = 0): Buffer {
-  return shared('open_how', [flags, mode, resolve]);
-}
-
 const MNT_ID_REQ_SIZE_VER0 = 24;
 const MNT_ID_REQ_SIZE_VER1 = 32;
 

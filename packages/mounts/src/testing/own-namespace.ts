@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fromSources } from '../../../../test/typescript.js';
 
 const root = process.getuid?.() === 0;
 let count = 0;
@@ -35,7 +36,7 @@ export function inOwnNamespace(
   const flags = root && !options.user ? ['-m', '--propagation', 'private'] : ['-Urm', '--propagation', 'private'];
   const { status, stdout, stderr } = spawnSync(
     'unshare',
-    [...flags, 'sh', '-c', enter, process.execPath, '--conditions=iso-source', '--import', 'tsx', file],
+    [...flags, 'sh', '-c', enter, process.execPath, ...fromSources, file],
     { encoding: 'utf8', timeout: 110_000, killSignal: 'SIGKILL', cwd: join(import.meta.dirname, '../../../..') },
   );
   rmSync(file);
