@@ -9,3 +9,4 @@ export { NetNS, type NetNSOptions, type NetNSSource } from './namespace/netns.js
 export type { ListenOptions } from './namespace/server.js';
 export type { ConnectOptions, DatagramOptions } from './namespace/socket.js';
 export { Sysctl } from './namespace/sysctl.js';
+export { Tun, type TunOptions } from './namespace/tun.js';

@@ -53,18 +53,24 @@ export class Conntrack implements Disposable {
   }
 
   /**
+   * The same as {@link Conntrack.open} while the event loop goes on.
+   *
+   * @param options - as there
+   * @returns the connection
+   * @throws KernelError as there
+   */
+  static async openAsync(options: NetlinkSocketOptions = {}): Promise<Conntrack> {
+    return new Conntrack(await NetlinkSocket.openAsync(NETLINK.NETFILTER, options));
+  }
+
+  /**
    * Lists flows.
    *
    * @param filter - which; default all
    * @returns in no order
    */
   list(filter: FlowFilter = {}): Flow[] {
-    const family = filter.family === 4 ? AF.INET : filter.family === 6 ? AF.INET6 : AF.UNSPEC;
-    const message = request('GET', family, NLM_F.DUMP);
-    return this.#socket.dump(message, (reply) => {
-      const flow = readFlow(reply);
-      return flow && matches(flow, filter) ? flow : undefined;
-    });
+    return this.#socket.dump(listing(filter), reader(filter));
   }
 
   /**
@@ -86,11 +92,18 @@ export class Conntrack implements Disposable {
    * @returns how many
    */
   removeAll(filter: FlowFilter): number {
-    const outcomes = this.#socket.batch(this.list(filter).map(removal));
-    // Others may have ended meanwhile.
-    const failed = outcomes.find((outcome) => outcome && !KernelError.is(outcome, 'ENOENT'));
-    if (failed) throw failed;
-    return outcomes.filter((outcome) => !outcome).length;
+    return removed(this.#socket.batch(this.list(filter).map(removal)));
+  }
+
+  /**
+   * The same as {@link Conntrack.removeAll} while the event loop goes on: a machine may have hundreds of thousands of flows.
+   *
+   * @param filter - which; `{}` is all
+   * @returns how many
+   */
+  async removeAllLater(filter: FlowFilter): Promise<number> {
+    const flows = await this.#socket.dumpLater(listing(filter), reader(filter));
+    return removed(flows.length ? await this.#socket.batchLater(flows.map(removal)) : []);
   }
 
   /** Closes it. */
@@ -102,6 +115,24 @@ export class Conntrack implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function listing({ family }: FlowFilter): Message {
+  return request('GET', family === 4 ? AF.INET : family === 6 ? AF.INET6 : AF.UNSPEC, NLM_F.DUMP);
+}
+
+function reader(filter: FlowFilter): (reply: Parameters<typeof readFlow>[0]) => Flow | undefined {
+  return (reply) => {
+    const flow = readFlow(reply);
+    return flow && matches(flow, filter) ? flow : undefined;
+  };
+}
+
+/** How many were there to be forgotten: others may have ended meanwhile. */
+function removed(outcomes: readonly (KernelError | undefined)[]): number {
+  const failed = outcomes.find((outcome) => outcome && !KernelError.is(outcome, 'ENOENT'));
+  if (failed) throw failed;
+  return outcomes.filter((outcome) => !outcome).length;
 }
 
 function request(verb: 'GET' | 'DELETE', family: number, flags = 0): Message {

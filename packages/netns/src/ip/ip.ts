@@ -66,13 +66,16 @@ export function ipText(bytes: Uint8Array, at = 0, length: number = bytes.length 
   return `${hex(0, start)}::${hex(start + run, 8)}`;
 }
 
-// Dumps are long: numbers become text once.
-const octets = Array.from({ length: 256 }, (_, i) => `${i}`);
-const octetsAndDot = octets.map((text) => `${text}.`);
+// Dumps are long: each half of an address becomes text once.
+const halves: (string | undefined)[] = Array(65536).fill(undefined);
+
+function half(bytes: Uint8Array, at: number): string {
+  const value = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+  return (halves[value] ??= `${bytes[at]}.${bytes[at + 1]}`);
+}
 
 function dotted(bytes: Uint8Array, at: number): string {
-  const [a, b] = [octetsAndDot[bytes[at] as number], octetsAndDot[bytes[at + 1] as number]] as [string, string];
-  return a + b + octetsAndDot[bytes[at + 2] as number] + octets[bytes[at + 3] as number];
+  return `${half(bytes, at)}.${half(bytes, at + 2)}`;
 }
 
 function longestZeros(words: readonly number[]): { start: number; run: number } {

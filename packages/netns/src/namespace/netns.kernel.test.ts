@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, fstatSync, readFileSync, readlinkSync } from 'node:fs';
 import { Fd, LaunchProgram, launch, reap, StringArray } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { listNetNS, NetNS } from '../index.js';
 import { home, inside, ip, outside, root } from '../testing/judge.js';
 
@@ -177,7 +178,7 @@ describe.skipIf(!root)('NetNS [needs root]', () => {
     `;
     const before = existsSync('/run/netns');
     const body = 'mount -t tmpfs run /run && exec "$@"';
-    const node = [process.execPath, '--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+    const node = [process.execPath, ...fromSources, '--input-type=module', '-e', script];
     execFileSync('unshare', ['-m', 'sh', '-c', body, 'sh', ...node], {
       cwd: home,
       stdio: ['ignore', 'inherit', 'inherit'],

@@ -1,16 +1,18 @@
 import type { Socket as DatagramSocket } from 'node:dgram';
-import { fstatSync } from 'node:fs';
+import { fstatSync, statSync } from 'node:fs';
 import type { Agent, AgentOptions } from 'node:http';
 import type { Server, Socket } from 'node:net';
-import { AT, attempt, CLONE, errand, Fd, invalid, LaunchProgram, O, type Part, syscall } from '@iso/sys';
+import { AT, attempt, CLONE, errand, errandAsync, Fd, invalid, LaunchProgram, O, type Part, syscall } from '@iso/sys';
 import { AF, SOCK, SOL } from '../netlink/raw.js';
 import { Rtnetlink } from '../route/rtnetlink.js';
 import { agent, fetchFrom } from './http.js';
+import { opening } from './opening.js';
 import { pin, pinPath, unpin } from './pin.js';
 import { IFF_UP_RUNNING, NS_GET_NSTYPE, NS_GET_USERNS, SIOCSIFFLAGS, SO } from './raw.js';
 import { type ListenOptions, listen } from './server.js';
 import { type ConnectOptions, connect, type DatagramOptions, datagram } from './socket.js';
 import { Sysctl } from './sysctl.js';
+import { openTun, type Tun, type TunOptions } from './tun.js';
 
 /** Where an existing network namespace is found. */
 export type NetNSSource = { pid: number } | { path: string } | { name: string } | { fd: Fd };
@@ -44,13 +46,18 @@ export class NetNS implements Disposable, Part {
   /** Kernel settings of it, /proc/sys/net. */
   readonly sysctl: Sysctl;
   readonly #owner: Fd | undefined;
+  /** Whether it is this process's own. */
+  readonly #own: boolean;
   #rtnl: Rtnetlink | undefined;
   #cookie: bigint | undefined;
 
   private constructor(fd: Fd, owner: Fd | undefined) {
     this.fd = fd;
     this.#owner = owner;
-    this.id = fstatSync(fd.number).ino;
+    const { ino, dev } = fstatSync(fd.number);
+    this.id = ino;
+    const own = statSync('/proc/self/ns/net');
+    this.#own = own.ino === ino && own.dev === dev;
     this.sysctl = new Sysctl(this);
   }
 
@@ -62,14 +69,30 @@ export class NetNS implements Disposable, Part {
    * @throws KernelError `EPERM` without the capability, `ENOSPC` at /proc/sys/user/max_net_namespaces
    */
   static create(options: NetNSOptions = {}): NetNS {
-    const program = new LaunchProgram('errand');
-    if (options.owner) program.join(options.owner, CLONE.NEWUSER);
-    program.unshare(CLONE.NEWNET);
-    const fd = program.step('host', 'openat', [AT.FDCWD, '/proc/thread-self/ns/net', O.RDONLY | O.CLOEXEC]);
-    const socket = options.loopback === false ? undefined : loopbackUp(program);
+    const { program, made } = creation(options);
     errand(program);
-    if (socket) attempt('close', socket.value as number);
-    return new NetNS(Fd.own(fd.value as number), options.owner?.duplicate());
+    return new NetNS(made(), options.owner?.duplicate());
+  }
+
+  /**
+   * The same as {@link NetNS.create} while the event loop goes on: where others end, the kernel makes one wait for tens of milliseconds.
+   *
+   * @param options - how it starts; `owner` must stay open until it is done
+   * @returns the namespace
+   * @throws KernelError as {@link NetNS.create}
+   *
+   * @example
+   * ```ts root
+   * import { NetNS } from '@iso/netns';
+   * using lab = await NetNS.createAsync();
+   * if (lab.rtnl.links.get('lo').up !== true) throw new Error('no loopback');
+   * ```
+   */
+  static async createAsync(options: NetNSOptions = {}): Promise<NetNS> {
+    using owner = options.owner?.duplicate();
+    const { program, made } = creation({ ...options, ...(owner && { owner }) });
+    await errandAsync(program);
+    return new NetNS(made(), owner?.duplicate());
   }
 
   /**
@@ -120,6 +143,21 @@ export class NetNS implements Disposable, Part {
   }
 
   /**
+   * The same as {@link NetNS.rtnl}, opened while the event loop goes on.
+   *
+   * @returns it, which is there at once from then on
+   * @throws KernelError as {@link NetNS.socket}
+   */
+  async rtnlAsync(): Promise<Rtnetlink> {
+    if (this.#rtnl) return this.#rtnl;
+    const opened = await Rtnetlink.openAsync({ home: this });
+    // Somebody may have been quicker, or have closed it.
+    if (!this.#rtnl && !this.fd.closed) this.#rtnl = opened;
+    else opened.close();
+    return this.rtnl;
+  }
+
+  /**
    * Opens a socket inside; it stays there, whoever uses it.
    *
    * @param domain - AF_INET is 2, AF_INET6 10, AF_NETLINK 16, AF_PACKET 17
@@ -129,14 +167,50 @@ export class NetNS implements Disposable, Part {
    * @throws KernelError with `step`
    */
   socket(domain: number, type: number, protocol = 0): Fd {
+    // Where one is already, one needs no privilege to be.
+    if (this.#own) return Fd.own(syscall('socket', domain, type | SOCK.CLOEXEC, protocol));
     let fd: Fd | undefined;
-    this.errand((program) => {
-      const socket = program.step('host', 'socket', [domain, type | SOCK.CLOEXEC, protocol]);
-      program.started(() => {
-        fd = Fd.own(socket.value as number);
-      });
-    });
+    this.errand((program) =>
+      opening(program, 'socket', [domain, type | SOCK.CLOEXEC, protocol], (made) => (fd = made)),
+    );
     return fd as Fd;
+  }
+
+  /**
+   * The same as {@link NetNS.socket} while the event loop goes on.
+   *
+   * @param domain - as there
+   * @param type - as there
+   * @param protocol - as there
+   * @returns the owned descriptor, close-on-exec
+   * @throws KernelError with `step`
+   */
+  async socketAsync(domain: number, type: number, protocol = 0): Promise<Fd> {
+    if (this.#own) return this.socket(domain, type, protocol);
+    let fd: Fd | undefined;
+    await this.errandAsync((program) =>
+      opening(program, 'socket', [domain, type | SOCK.CLOEXEC, protocol], (made) => (fd = made)),
+    );
+    return fd as unknown as Fd;
+  }
+
+  /**
+   * Makes a tun or tap link inside, or opens one that persists. Needs CAP_NET_ADMIN there, and /dev/net/tun.
+   *
+   * @param options - name, mode
+   * @returns the link: what its descriptor is written comes in by it
+   * @throws KernelError `EBUSY` where the link is open already, `EINVAL` where another kind has that name, `ENOENT` without the device
+   *
+   * @example
+   * ```ts root
+   * import { NetNS } from '@iso/netns';
+   * using lab = NetNS.create();
+   * using tap = lab.tun({ mode: 'tap' });
+   * if (lab.rtnl.links.get(tap.name).kind !== 'tun') throw new Error('another kind');
+   * ```
+   */
+  tun(options: TunOptions = {}): Tun {
+    return openTun(this, options);
   }
 
   /**
@@ -203,9 +277,25 @@ export class NetNS implements Disposable, Part {
    */
   errand(build: (program: LaunchProgram) => void): void {
     const program = new LaunchProgram('errand');
-    this.confine(program);
+    if (!this.#own) this.confine(program);
     build(program);
     errand(program);
+  }
+
+  /**
+   * The same as {@link NetNS.errand} while the event loop goes on. What its steps name has to stay open until it is done; this namespace may
+   * be closed.
+   *
+   * @param build - adds the steps, phase `host`
+   * @throws KernelError with `step`
+   */
+  async errandAsync(build: (program: LaunchProgram) => void): Promise<void> {
+    const program = new LaunchProgram('errand');
+    using fd = this.fd.duplicate();
+    using owner = this.#owner?.duplicate();
+    if (!this.#own) join(program, fd, owner);
+    build(program);
+    await errandAsync(program);
   }
 
   /**
@@ -241,9 +331,7 @@ export class NetNS implements Disposable, Part {
 
   /** Joins it: the process starts inside. */
   confine(program: LaunchProgram): void {
-    if (this.#owner) program.join(this.#owner, CLONE.NEWUSER);
-    // Joining it changes no credentials, so nobody in it can look at this process through the child.
-    program.join(this.fd, CLONE.NEWNET, { exposed: this.#owner !== undefined });
+    join(program, this.fd, this.#owner);
   }
 
   /** Lets it go; it ends with its last process, pin, descriptor or socket, its virtual links with it. */
@@ -257,6 +345,26 @@ export class NetNS implements Disposable, Part {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function join(program: LaunchProgram, fd: Fd, owner: Fd | undefined): void {
+  if (owner) program.join(owner, CLONE.NEWUSER);
+  // Joining it changes no credentials, so nobody in it can look at this process through the child.
+  program.join(fd, CLONE.NEWNET, { exposed: owner !== undefined });
+}
+
+/** The errand that makes a namespace; `made` is its descriptor, once that is done. */
+function creation({ owner, loopback }: NetNSOptions): { program: LaunchProgram; made: () => Fd } {
+  const program = new LaunchProgram('errand');
+  if (owner) program.join(owner, CLONE.NEWUSER);
+  program.unshare(CLONE.NEWNET);
+  const fd = program.step('host', 'openat', [AT.FDCWD, '/proc/thread-self/ns/net', O.RDONLY | O.CLOEXEC]);
+  const socket = loopback === false ? undefined : loopbackUp(program);
+  const made = () => {
+    if (socket) attempt('close', socket.value as number);
+    return Fd.own(fd.value as number);
+  };
+  return { program, made };
 }
 
 function loopbackUp(program: LaunchProgram) {

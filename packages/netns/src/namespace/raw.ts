@@ -9,3 +9,13 @@ export const IPPROTO_IPV6 = 41;
 export const IPV6_V6ONLY = 26;
 export const MS = { BIND: 0x1000, REC: 0x4000, SHARED: 0x100000 } as const;
 export const MNT_DETACH = 2;
+
+/** `linux/if_tun.h`. */
+export const TUN = {
+  SETIFF: 0x400454ca,
+  SETPERSIST: 0x400454cb,
+  SETOWNER: 0x400454cc,
+  SETGROUP: 0x400454ce,
+  GETIFF: 0x800454d2,
+} as const;
+export const IFF_TUN = { TUN: 1, TAP: 2, NO_PI: 0x1000, VNET_HDR: 0x4000 } as const;

@@ -5,6 +5,7 @@ import { createServer as createHttpServer, request } from 'node:http';
 import { type AddressInfo, createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { NetNS } from '../index.js';
 import { inside, outside, root } from '../testing/judge.js';
 
@@ -140,7 +141,7 @@ describe.skipIf(!root)('Node’s own objects inside [needs root]', () => {
       lab.close();
       const seen = new Set(readdirSync('/proc/self/task').map((id) => readlinkSync('/proc/self/task/' + id + '/ns/net')));
       console.log([...seen].join(' '));`;
-    const node = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
+    const node = [...fromSources, '--input-type=module', '-e', script];
     const out = execFileSync(process.execPath, node, {
       cwd: new URL('../../../..', import.meta.url),
       encoding: 'utf8',

@@ -1,10 +1,16 @@
-import { readFileSync, writeSync } from 'node:fs';
-import { AT, Fd, invalid, KernelError, type LaunchProgram, O } from '@iso/sys';
+import { readFileSync, write, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { AT, type Fd, invalid, KernelError, type LaunchProgram, O } from '@iso/sys';
+import { turn } from '../netlink/turn.js';
+import { opening } from './opening.js';
 
 /** Runs errands inside of a namespace. */
 interface Place {
   errand(build: (program: LaunchProgram) => void): void;
+  errandAsync(build: (program: LaunchProgram) => void): Promise<void>;
 }
+
+const later = promisify(write) as (fd: number, text: string) => Promise<unknown>;
 
 /**
  * Kernel settings of a network namespace: the files of /proc/sys/net as they are inside. They are opened there by a child and
@@ -50,23 +56,41 @@ export class Sysctl {
     try {
       writeSync(file.number, `${value}`);
     } catch (error) {
-      const { errno } = error as NodeJS.ErrnoException;
-      if (errno === undefined) throw error;
-      throw new KernelError(errno, { syscall: 'write', call: `sysctl ${name} = ${value}`, path: pathOf(name) });
+      throw refused(error, name, value);
+    }
+  }
+
+  /**
+   * The same as {@link Sysctl.set} while the event loop goes on: some settings wait for a lock of the kernel.
+   *
+   * @param name - as there
+   * @param value - as there
+   * @throws KernelError as there
+   */
+  async setAsync(name: string, value: string | number): Promise<void> {
+    let fd: Fd | undefined;
+    const args = [AT.FDCWD, pathOf(name), O.WRONLY | O.CLOEXEC] as const;
+    await this.#place.errandAsync((program) => opening(program, 'openat', args, (made) => (fd = made)));
+    using file = fd as unknown as Fd;
+    try {
+      await turn(() => later(file.number, `${value}`));
+    } catch (error) {
+      throw refused(error, name, value);
     }
   }
 
   #open(name: string, flags: number): Fd {
-    const path = pathOf(name);
     let fd: Fd | undefined;
-    this.#place.errand((program) => {
-      const file = program.step('host', 'openat', [AT.FDCWD, path, flags | O.CLOEXEC]);
-      program.started(() => {
-        fd = Fd.own(file.value as number);
-      });
-    });
-    return fd as Fd;
+    const args = [AT.FDCWD, pathOf(name), flags | O.CLOEXEC] as const;
+    this.#place.errand((program) => opening(program, 'openat', args, (made) => (fd = made)));
+    return fd as unknown as Fd;
   }
+}
+
+function refused(error: unknown, name: string, value: string | number): unknown {
+  const { errno } = error as NodeJS.ErrnoException;
+  if (errno === undefined) return error;
+  return new KernelError(errno, { syscall: 'write', call: `sysctl ${name} = ${value}`, path: pathOf(name) });
 }
 
 function pathOf(name: string): string {

@@ -15,8 +15,8 @@ import { ATTRIBUTE, align, NLA_TYPE_MASK } from './raw.js';
  */
 export class Attributes {
   readonly #bytes: Buffer;
-  readonly #end: number;
-  #next: number;
+  #end = 0;
+  #next = 0;
   /** Type of the current one, without the flags for nesting and byte order. */
   type = 0;
   /** Where its payload starts. */
@@ -30,10 +30,22 @@ export class Attributes {
    * @param to - where they end
    */
   constructor(bytes: Buffer, from = 0, to: number = bytes.length) {
-    if (to > bytes.length || from > to) throw malformed('attributes end beyond their message', from);
     this.#bytes = bytes;
+    this.walk(from, to);
+  }
+
+  /**
+   * Starts anew with other attributes of the same bytes.
+   *
+   * @param from - where they start
+   * @param to - where they end
+   * @returns this
+   */
+  walk(from: number, to: number): this {
+    if (to > this.#bytes.length || from > to) throw malformed('attributes end beyond their message', from);
     this.#next = from;
     this.#end = to;
+    return this;
   }
 
   /**
@@ -45,10 +57,11 @@ export class Attributes {
   next(): boolean {
     const at = this.#next;
     if (at + ATTRIBUTE > this.#end) return false;
-    const length = this.#bytes.readUInt16LE(at);
+    const bytes = this.#bytes;
+    const length = (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
     if (length < ATTRIBUTE || at + length > this.#end)
       throw malformed(`an attribute of ${length} bytes where ${this.#end - at} are left`, at);
-    this.type = this.#bytes.readUInt16LE(at + 2) & NLA_TYPE_MASK;
+    this.type = ((bytes[at + 2] as number) | ((bytes[at + 3] as number) << 8)) & NLA_TYPE_MASK;
     this.start = at + ATTRIBUTE;
     this.end = at + length;
     this.#next = at + align(length);

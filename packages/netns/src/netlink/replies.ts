@@ -10,6 +10,7 @@ export class Replies {
   /** The datagram. */
   readonly bytes: Buffer;
   readonly #end: number;
+  readonly #attributes: Attributes;
   #next = 0;
   /** Type of the current message. */
   type = 0;
@@ -32,6 +33,7 @@ export class Replies {
     if (length > bytes.length) throw malformed('a datagram longer than its buffer', 0);
     this.bytes = bytes;
     this.#end = length;
+    this.#attributes = new Attributes(bytes, 0, 0);
   }
 
   /**
@@ -71,17 +73,14 @@ export class Replies {
   }
 
   /**
-   * The attributes of the current message.
+   * The attributes of the current message. One object walks those of all messages, for there are many: the next call starts it anew.
    *
    * @param header - size of the family's header before them
    * @returns to walk
    */
   attributes(header: number): Attributes {
-    return new Attributes(
-      this.bytes,
-      this.header(header) + align(header),
-      Math.max(this.end, this.start + align(header)),
-    );
+    const from = this.header(header) + align(header);
+    return this.#attributes.walk(from, Math.max(this.end, from));
   }
 
   /** What an NLMSG_ERROR or NLMSG_DONE says. */

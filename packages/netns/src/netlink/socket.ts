@@ -1,14 +1,18 @@
+import { write } from 'node:fs';
 import { attempt, Fd, KernelError, syscall } from '@iso/sys';
-import { type Refusal, refused } from './error.js';
+import { type Exchange, Outcomes, Verdict } from './exchange.js';
 import type { Message } from './message.js';
 import { AF, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCK, SOL } from './raw.js';
 import { datagram, drain, receive } from './receive.js';
 import { Replies } from './replies.js';
+import { turn } from './turn.js';
 
 /** Where a socket is made: a `NetNS`, or anything else that opens sockets somewhere. */
 export interface SocketHome {
   /** As socket(2). */
   socket(domain: number, type: number, protocol?: number): Fd;
+  /** The same while the event loop goes on. */
+  socketAsync?(domain: number, type: number, protocol?: number): Promise<Fd>;
 }
 
 /** How a netlink socket is opened. */
@@ -23,9 +27,9 @@ const EAGAIN = -11;
 const EINTR = -4;
 const EMSGSIZE = 90;
 const ADDRESS_SIZE = 12;
+const TYPE = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
 const RECEIVE_BUFFER = 2 ** 20;
 const DUMP_ATTEMPTS = 10;
-/** Messages of one send: their acknowledgements must fit the receive buffer. */
 const BATCH_MESSAGES = 128;
 const BATCH_BYTES = 64 * 1024;
 
@@ -55,7 +59,11 @@ export class NetlinkSocket implements Disposable {
   readonly portId: number;
   /** Whether the kernel checks dump requests strictly, so that their filters hold. */
   readonly strict: boolean;
+  readonly #open = new Set<Exchange<unknown>>();
+  /** A socket has one dump at a time. */
+  #dumped: Promise<unknown> = Promise.resolve();
   #sequence = 0;
+  #closing = false;
 
   private constructor(fd: Fd, portId: number, strict: boolean) {
     this.fd = fd;
@@ -72,10 +80,27 @@ export class NetlinkSocket implements Disposable {
    * @throws KernelError `EPROTONOSUPPORT` where the kernel lacks the protocol, `EMFILE`
    */
   static open(protocol: number, options: NetlinkSocketOptions = {}): NetlinkSocket {
-    const type = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
     const fd = options.home
-      ? options.home.socket(AF.NETLINK, type, protocol)
-      : Fd.own(syscall('socket', AF.NETLINK, type, protocol));
+      ? options.home.socket(AF.NETLINK, TYPE, protocol)
+      : Fd.own(syscall('socket', AF.NETLINK, TYPE, protocol));
+    return NetlinkSocket.#prepared(fd, options);
+  }
+
+  /**
+   * The same as {@link NetlinkSocket.open} while the event loop goes on, where its home can do that.
+   *
+   * @param protocol - as there
+   * @param options - as there
+   * @returns the socket
+   * @throws KernelError as there
+   */
+  static async openAsync(protocol: number, options: NetlinkSocketOptions = {}): Promise<NetlinkSocket> {
+    const { home } = options;
+    if (!home?.socketAsync) return NetlinkSocket.open(protocol, options);
+    return NetlinkSocket.#prepared(await home.socketAsync(AF.NETLINK, TYPE, protocol), options);
+  }
+
+  static #prepared(fd: Fd, options: NetlinkSocketOptions): NetlinkSocket {
     try {
       const address = Buffer.alloc(ADDRESS_SIZE);
       address.writeUInt16LE(AF.NETLINK, 0);
@@ -106,7 +131,20 @@ export class NetlinkSocket implements Disposable {
    * @throws KernelError `EBADMSG` for a reply that is cut or forged, `ENOBUFS`, `EMSGSIZE` where the reply was lost
    */
   request(message: Message, onReply?: (reply: Replies) => void): void {
-    const [refusal] = this.#exchange([message], onReply);
+    const [refusal] = this.#exchange(new Outcomes([message], onReply));
+    if (refusal) throw refusal;
+  }
+
+  /**
+   * The same as {@link NetlinkSocket.request} for what the kernel may take long to answer: a thread of Node's pool sends, and the event loop
+   * goes on.
+   *
+   * @param message - not a dump
+   * @param onReply - as there
+   * @throws KernelError as there
+   */
+  async requestLater(message: Message, onReply?: (reply: Replies) => void): Promise<void> {
+    const [refusal] = await this.#later(new Outcomes([message], onReply));
     if (refusal) throw refusal;
   }
 
@@ -126,12 +164,13 @@ export class NetlinkSocket implements Disposable {
       let interrupted = false;
       const { length } = datagram();
       try {
-        const [refusal] = this.#exchange([message], (reply) => {
+        const visit = (reply: Replies) => {
           interrupted ||= reply.interrupted;
           if (reply.type === NLMSG.DONE) return;
           const value = decode(reply);
           if (value !== undefined) values.push(value);
-        });
+        };
+        const [refusal] = this.#exchange(new Outcomes([message], visit), attempts > 0);
         if (refusal) throw refusal;
         if (!interrupted) return values;
       } catch (error) {
@@ -148,6 +187,29 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
+   * The same as {@link NetlinkSocket.dump} for what may be long: a thread of Node's pool asks, and the answer is read in turns of the event
+   * loop, one datagram at a time. Several are read one after the other; a {@link NetlinkSocket.dump} meanwhile is `EBUSY`.
+   *
+   * @param message - with NLM_F_DUMP
+   * @param decode - as there
+   * @returns the values, in the kernel's order; what changed meanwhile may be missing, or there twice
+   * @throws KernelError as {@link NetlinkSocket.request}
+   */
+  async dumpLater<T>(message: Message, decode: (reply: Replies) => T | undefined): Promise<T[]> {
+    const values: T[] = [];
+    const exchange = new Outcomes([message], (reply) => {
+      const value = reply.type === NLMSG.DONE ? undefined : decode(reply);
+      if (value !== undefined) values.push(value);
+    });
+    // Where little matches, the kernel looks at all that there is before it has anything to answer.
+    const asked = this.#dumped.then(() => this.#later(exchange, 1));
+    this.#dumped = asked.catch(() => {});
+    const [refusal] = await asked;
+    if (refusal) throw refusal;
+    return values;
+  }
+
+  /**
    * Sends many requests with few system calls. They are not a transaction: each has its own outcome.
    *
    * @param messages - none of them a dump
@@ -155,16 +217,20 @@ export class NetlinkSocket implements Disposable {
    * @throws KernelError `ENOBUFS` where acknowledgements were lost
    */
   batch(messages: readonly Message[]): (KernelError | undefined)[] {
+    return portions(messages).flatMap((portion) => this.#exchange(new Outcomes(portion)));
+  }
+
+  /**
+   * The same as {@link NetlinkSocket.batch} for what takes the kernel long: a thread of Node's pool sends, and the event loop goes on. Other
+   * requests may be made by this socket meanwhile.
+   *
+   * @param messages - none of them a dump
+   * @returns for each the kernel's error, or undefined where it was done
+   * @throws KernelError `ENOBUFS` where acknowledgements were lost
+   */
+  async batchLater(messages: readonly Message[]): Promise<(KernelError | undefined)[]> {
     const outcomes: (KernelError | undefined)[] = [];
-    for (let from = 0; from < messages.length; ) {
-      let to = from;
-      for (let bytes = 0; to < messages.length && to - from < BATCH_MESSAGES; to++) {
-        bytes += (messages[to] as Message).bytes.length;
-        if (bytes > BATCH_BYTES && to > from) break;
-      }
-      outcomes.push(...this.#exchange(messages.slice(from, to)));
-      from = to;
-    }
+    for (const portion of portions(messages)) outcomes.push(...(await this.#later(new Outcomes(portion))));
     return outcomes;
   }
 
@@ -175,20 +241,17 @@ export class NetlinkSocket implements Disposable {
    * @throws KernelError the first refusal, its place in `info.index`
    */
   transaction(messages: readonly Message[]): void {
-    // Errors come for every message, the acknowledgement of the last one is asked for: so many fit the buffer.
-    const last = messages.length - 2;
-    const first = this.#send(messages, (i) => i === last);
-    const outcomes = new Map<number, Refusal>();
-    this.#collect((reply) => {
-      const index = (reply.sequence - first) >>> 0;
-      if (reply.type !== NLMSG.ERROR || index >= messages.length) return false;
-      const refusal = reply.refusal();
-      if (refusal.errno !== 0 || !outcomes.has(index)) outcomes.set(index, refusal);
-      return false;
-    });
-    const failed = [...outcomes].sort(([a], [b]) => a - b).find(([, { errno }]) => errno !== 0);
-    if (failed) throw refused(messages[failed[0]] as Message, failed[1], { index: failed[0] - 1 });
-    if (!outcomes.has(last)) throw unanswered(messages[last] as Message);
+    this.#exchange(new Verdict(messages));
+  }
+
+  /**
+   * The same as {@link NetlinkSocket.transaction} while the event loop goes on, as {@link NetlinkSocket.batchLater}.
+   *
+   * @param messages - the first the begin, the last the end
+   * @throws KernelError the first refusal, its place in `info.index`
+   */
+  transactionLater(messages: readonly Message[]): Promise<void> {
+    return this.#later(new Verdict(messages));
   }
 
   /**
@@ -215,63 +278,85 @@ export class NetlinkSocket implements Disposable {
     return values;
   }
 
-  /** Sends, and reads until each message has its outcome. */
-  #exchange(messages: readonly Message[], onReply?: (reply: Replies) => void): (KernelError | undefined)[] {
-    const first = this.#send(messages, () => true);
-    const outcomes: (KernelError | undefined)[] = Array(messages.length).fill(undefined);
-    const answered = new Uint8Array(messages.length);
-    let pending = messages.length;
-    this.#collect((reply) => {
-      const index = (reply.sequence - first) >>> 0;
-      if (index >= messages.length || answered[index]) return false;
-      const message = messages[index] as Message;
-      const done = reply.type === NLMSG.DONE;
-      if (done) onReply?.(reply);
-      if (reply.type === NLMSG.ERROR || done) {
-        const refusal = reply.refusal();
-        if (refusal.errno !== 0) outcomes[index] = refused(message, refusal);
-        answered[index] = 1;
-        pending -= 1;
-      } else if (reply.type > NLMSG.OVERRUN) onReply?.(reply);
-      return pending === 0;
-    });
-    if (pending > 0) throw unanswered(messages[answered.indexOf(0)] as Message);
-    return outcomes;
+  /** Sends, and reads until it is answered; all of it before any is looked at, where it has to be quick. */
+  #exchange<T>(exchange: Exchange<T>, quick = false): T {
+    const bytes = this.#prepare(exchange);
+    this.#open.add(exchange);
+    try {
+      const sent = attempt('sendto', this.fd, bytes, bytes.length, 0, null, 0);
+      if (sent < 0) throw unsent({ errno: sent }, exchange.messages);
+      if (quick) this.#collectWhole(exchange);
+      else this.#collect(exchange);
+      return exchange.result();
+    } finally {
+      this.#ended(exchange);
+    }
   }
 
-  #send(messages: readonly Message[], acknowledge: (index: number) => boolean): number {
+  /** The same while the event loop goes on: `most` datagrams are read in one turn of it, by default all. */
+  async #later<T>(exchange: Exchange<T>, most?: number): Promise<T> {
+    const bytes = this.#prepare(exchange);
+    this.#open.add(exchange);
+    try {
+      await this.#written(bytes, exchange);
+      while (this.#collect(exchange, most)) await new Promise((resolve) => setImmediate(resolve));
+      return exchange.result();
+    } finally {
+      this.#ended(exchange);
+    }
+  }
+
+  /** To whom nobody was named a netlink socket writes to the kernel, which has answered when that returns. */
+  #written(bytes: Buffer, { messages }: Exchange<unknown>): Promise<void> {
+    return turn(
+      () =>
+        new Promise<void>((resolve, reject) => {
+          write(this.fd.number, bytes, (error) => (error ? reject(unsent(error, messages)) : resolve()));
+        }),
+    );
+  }
+
+  #ended(exchange: Exchange<unknown>): void {
+    this.#open.delete(exchange);
+    if (this.#closing && this.#open.size === 0) this.fd.close();
+  }
+
+  /** The bytes of the messages, numbered. */
+  #prepare(exchange: Exchange<unknown>): Buffer {
     if (receiving) throw new Error('a netlink request cannot be made from within the decoding of another');
+    if (this.#closing) throw new Error('the netlink socket is closed');
+    const { messages } = exchange;
     const first = (this.#sequence + 1) >>> 0;
+    exchange.first = first;
     const parts = messages.map((message, i) => {
       const { bytes } = message;
       const flags = bytes.readUInt16LE(6) & ~NLM_F.ACK;
-      bytes.writeUInt16LE(acknowledge(i) && !message.dumps ? flags | NLM_F.ACK : flags, 6);
+      bytes.writeUInt16LE(exchange.acknowledges(i) && !message.dumps ? flags | NLM_F.ACK : flags, 6);
       bytes.writeUInt32LE((first + i) >>> 0, 8);
       bytes.writeUInt32LE(this.portId, 12);
       return bytes;
     });
     this.#sequence = (first + messages.length - 1) >>> 0;
-    const whole = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
-    const sent = attempt('sendto', this.fd, whole, whole.length, 0, null, 0);
-    if (sent < 0) {
-      const hint = sent === -EMSGSIZE ? 'the requests are larger than the send buffer of the socket' : undefined;
-      throw new KernelError(sent, { syscall: 'sendto', call: (messages[0] as Message).call, ...(hint && { hint }) });
-    }
-    return first;
+    return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
   }
 
-  /** Reads message by message until told that it is enough, or until nothing is left. */
-  #collect(visit: (reply: Replies) => boolean): void {
+  /**
+   * Reads message by message until it is answered, or until nothing is left. What answers others is theirs.
+   *
+   * @param exchange - whose answer is wanted
+   * @param most - datagrams to be read at the most
+   * @returns whether more is to come
+   */
+  #collect(exchange: Exchange<unknown>, most = Number.POSITIVE_INFINITY): boolean {
     receiving = true;
-    let enough = false;
     try {
-      while (!enough) {
+      for (let read = 0; !exchange.done; read++) {
+        if (read === most) return true;
         const length = receive(this.fd);
-        if (length === 0) return;
-        if (length < 0) continue;
-        const replies = new Replies(datagram(), length);
-        while (!enough && replies.next()) if (replies.port === this.portId) enough = visit(replies);
+        if (length === 0) return false;
+        if (length > 0) this.#deliver(exchange, new Replies(datagram(), length));
       }
+      return false;
     } catch (error) {
       drain(this.fd);
       throw error;
@@ -280,9 +365,33 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
-  /** Closes it. */
+  /** The less time goes by between the parts of a dump, the less changes meanwhile. */
+  #collectWhole(exchange: Exchange<unknown>): void {
+    receiving = true;
+    try {
+      const parts: Buffer[] = [];
+      for (let length = receive(this.fd); length !== 0; length = receive(this.fd))
+        if (length > 0) parts.push(Buffer.from(datagram().subarray(0, length)));
+      for (const part of parts) this.#deliver(exchange, new Replies(part));
+    } catch (error) {
+      drain(this.fd);
+      throw error;
+    } finally {
+      receiving = false;
+    }
+  }
+
+  #deliver(exchange: Exchange<unknown>, replies: Replies): void {
+    while (replies.next()) {
+      if (replies.port !== this.portId || exchange.take(replies)) continue;
+      for (const other of this.#open) if (other.take(replies)) break;
+    }
+  }
+
+  /** Closes it; what is under way is done all the same. */
   close(): void {
-    this.fd.close();
+    this.#closing = true;
+    if (this.#open.size === 0) this.fd.close();
   }
 
   /** The same as {@link NetlinkSocket.close}. */
@@ -291,6 +400,23 @@ export class NetlinkSocket implements Disposable {
   }
 }
 
-function unanswered(message: Message): KernelError {
-  return new KernelError(EAGAIN, { syscall: 'recvfrom', call: message.call, hint: 'the kernel left it unanswered' });
+function unsent({ errno }: { errno?: number | undefined }, messages: readonly Message[]): KernelError {
+  const hint = errno === -EMSGSIZE ? 'the requests are larger than the send buffer of the socket' : undefined;
+  const { call } = messages[0] as Message;
+  return new KernelError(errno ?? -EAGAIN, { syscall: 'sendto', call, ...(hint && { hint }) });
+}
+
+/** So many messages at once that their acknowledgements fit the receive buffer. */
+function portions(messages: readonly Message[]): Message[][] {
+  const all: Message[][] = [];
+  for (let from = 0; from < messages.length; ) {
+    let to = from;
+    for (let bytes = 0; to < messages.length && to - from < BATCH_MESSAGES; to++) {
+      bytes += (messages[to] as Message).bytes.length;
+      if (bytes > BATCH_BYTES && to > from) break;
+    }
+    all.push(messages.slice(from, to));
+    from = to;
+  }
+  return all;
 }

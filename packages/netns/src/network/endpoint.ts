@@ -1,36 +1,37 @@
-import { KernelError } from '@iso/sys';
+import { KernelError, UnsupportedError } from '@iso/sys';
 import type { NetNS } from '../namespace/netns.js';
-import type { Firewall } from './firewall.js';
-import type { Bandwidth, Endpoint } from './network.js';
-import { ownerMark } from './owner.js';
-import { type Publication, type PublishOptions, publish } from './publication.js';
+import { type Bandwidth, limitBandwidth } from './bandwidth.js';
+import { restricted } from './bridge-driver.js';
+import type { DriverNetwork } from './driver.js';
+import { Egress, type EgressOptions } from './egress/egress.js';
+import type { Lease, LeasedPort, Leases } from './lease.js';
+import { ownerLives, ownerMark, ownerText } from './owner.js';
+import { type Publication, type Published, type PublishOptions, publish } from './publication.js';
 
-/** Bytes that may pass at once: as large as segmentation offload makes a packet. */
-const LEAST_BURST = 65536;
-const LATENCY = 100;
+const EBUSY = 16;
+const ENOTCONN = 107;
 
-/** What a bridge network gives its endpoint. */
+/** What a network gives its endpoint. @internal */
 export interface EndpointParts {
   host: NetNS;
   netns: NetNS;
-  /** Names of the link: on the host, inside. */
-  hostLink: string;
-  link: string;
-  mac: string;
-  names: readonly string[];
-  ip: string | undefined;
-  ip6: string | undefined;
-  firewall: Firewall;
-  /** Gives back what the network gave. */
-  release: () => void;
+  lease: Lease;
+  driver: DriverNetwork;
+  leases: Leases;
+  /** Whether the network outlives this process. */
+  kept: boolean;
+  /** Told once, when it left. */
+  detached: () => void;
 }
 
-/** A namespace's place in a bridge network: a veth pair. */
-export class BridgeEndpoint implements Endpoint {
+/** A namespace's place in a network. Disposing detaches it. */
+export class Endpoint implements AsyncDisposable {
   readonly #parts: EndpointParts;
-  readonly #publications = new Set<Publication>();
-  #shaped: string | undefined;
+  readonly #publications = new Map<Publication, Published>();
+  #egress: Egress | undefined;
+  #limited: Promise<void> = Promise.resolve();
   #detached = false;
+  #stays = false;
 
   /** @internal */
   constructor(parts: EndpointParts) {
@@ -41,96 +42,258 @@ export class BridgeEndpoint implements Endpoint {
     return this.#parts.netns;
   }
 
+  /** Name of the link inside. */
   get link(): string {
-    return this.#parts.link;
+    return this.#parts.lease.link;
   }
 
   get mac(): string {
-    return this.#parts.mac;
+    return this.#parts.lease.mac;
   }
 
+  /** Names by which a `NameServer` knows it. */
   get names(): readonly string[] {
-    return this.#parts.names;
+    return this.#parts.lease.names;
   }
 
+  /** Addresses without lengths; undefined where the network has none of that family. */
   get ip(): string | undefined {
-    return this.#parts.ip;
+    return this.#parts.lease.ip;
   }
 
   get ip6(): string | undefined {
-    return this.#parts.ip6;
+    return this.#parts.lease.ip6;
   }
 
-  /** Name of the link on the host. */
-  get hostLink(): string {
-    return this.#parts.hostLink;
+  /** Name of the link on the host; undefined where its driver has none there. */
+  get hostLink(): string | undefined {
+    return this.#parts.driver.hostLink?.(this.#parts.lease.id);
   }
 
-  /** {@inheritDoc Endpoint.publish} */
+  /**
+   * Lets the host, and others through it, reach a port, now.
+   *
+   * @param options - which port, and where on the host
+   * @returns the publication, in force
+   * @throws KernelError `EADDRINUSE`, whose hint says who has the port; `EADDRNOTAVAIL`, `EACCES`
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what is no port or address, or where the kernel cannot translate
+   */
   async publish(options: PublishOptions): Promise<Publication> {
-    const { host, netns, firewall, ip, ip6 } = this.#parts;
-    const address = (family: 4 | 6) => (family === 4 ? ip : ip6);
-    const made = await publish({ host, netns, firewall, address }, options);
+    const { host, netns, driver } = this.#parts;
+    const address = (family: 4 | 6) => (family === 4 ? this.ip : this.ip6);
+    const made = await publish({ host, netns, translation: driver.translation, address }, options);
+    const { protocol, hostPort, port } = made;
+    const entry: LeasedPort = { protocol, host: made.host, hostPort, port, owner: ownerMark() };
     const close = async () => {
-      this.#publications.delete(publication);
+      if (this.#publications.delete(publication)) this.#ports((ports) => ports.filter((each) => !equal(each, entry)));
       await made.close();
     };
-    const publication: Publication = { ...made, close, [Symbol.asyncDispose]: close };
-    this.#publications.add(publication);
+    const { end: _end, ...rest } = made;
+    const publication: Publication = { ...rest, close, [Symbol.asyncDispose]: close };
+    this.#publications.set(publication, made);
+    try {
+      // It may have left meanwhile.
+      if (this.#detached) throw new KernelError(ENOTCONN, { syscall: 'bind', call: `port ${port} of ${this.#text}` });
+      this.#ports((ports) => [...ports, entry]);
+    } catch (error) {
+      await close();
+      throw error;
+    }
     return publication;
   }
 
-  /** {@inheritDoc Endpoint.limit} */
-  limit({ in: towards, out: from }: Bandwidth): void {
-    const { host, hostLink } = this.#parts;
-    const { links, qdiscs, filters } = host.rtnl;
-    const shape = (link: string, rate: number) => {
-      const burst = Math.max(LEAST_BURST, Math.ceil(rate / 8 / 250));
-      qdiscs.replace({ link }, { kind: 'tbf', rate, burst, latency: LATENCY });
-    };
-    if (towards === undefined) ignoring('ENOENT', () => qdiscs.remove({ link: hostLink }));
-    else shape(hostLink, towards);
-    if (from === undefined) {
-      if (!this.#shaped) return;
-      qdiscs.remove({ link: hostLink, parent: 'ffff:fff1' });
-      links.remove(this.#shaped);
-      this.#shaped = undefined;
+  /**
+   * Publishes several ports: all of them, or none.
+   *
+   * @param list - for each what {@link Endpoint.publish} takes
+   * @returns the publications, in that order
+   * @throws as {@link Endpoint.publish}; those before are taken back
+   */
+  async publishAll(list: readonly PublishOptions[]): Promise<Publication[]> {
+    const made: Publication[] = [];
+    try {
+      for (const options of list) made.push(await this.publish(options));
+      return made;
+    } catch (error) {
+      await Promise.all(made.map((publication) => publication.close()));
+      throw error;
+    }
+  }
+
+  #ports(change: (ports: readonly LeasedPort[]) => readonly LeasedPort[]): void {
+    this.#parts.leases.change((table) => {
+      const lease = table.get(this.#parts.lease.id);
+      if (lease) table.set({ ...lease, ports: change(lease.ports) });
+    });
+  }
+
+  /**
+   * Limits its bandwidth, on the host's side, where the namespace cannot lift it. What the kernel does for it may wait for links that others
+   * make and remove: the event loop goes on meanwhile.
+   *
+   * @param bandwidth - in bits a second; `{}` lifts it
+   * @returns done when it is in force; of several the last one is
+   * @throws UnsupportedError for an endpoint that has no link on the host: of a macvlan, of an ipvlan; without what it takes in the kernel
+   */
+  limit(bandwidth: Bandwidth): Promise<void> {
+    const limited = this.#limited.then(() => this.#limit(bandwidth));
+    this.#limited = limited.catch(() => {});
+    return limited;
+  }
+
+  async #limit(bandwidth: Bandwidth): Promise<void> {
+    const { hostLink } = this;
+    const { host, lease, kept } = this.#parts;
+    if (this.#detached) throw new KernelError(ENOTCONN, { syscall: 'sendto', call: `limit of ${this.#text}` });
+    if (hostLink === undefined)
+      throw new UnsupportedError(
+        'a limit of bandwidth that the namespace cannot lift',
+        'this driver has no link on the host',
+      );
+    await limitBandwidth(host, { link: hostLink, id: lease.id, ...(!kept && { alias: ownerMark() }) }, bandwidth);
+  }
+
+  /**
+   * Keeps its ways out to a list; again changes that. In a network that is kept the list stays when this process ends: it goes with the
+   * endpoint.
+   *
+   * @param options - whom it may reach
+   * @returns the list: to be given to its `NameServer`, counted and lifted
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what is no destination
+   * @throws UnsupportedError for an endpoint of another driver than `bridge`, or without nf_tables of bridges
+   */
+  egress(options: EgressOptions): Egress {
+    const { hostLink } = this;
+    const { host, driver, lease } = this.#parts;
+    if (hostLink === undefined || !driver.egress)
+      throw new UnsupportedError('a list of whom an endpoint may reach', 'this driver has no rules on the host');
+    const of = restricted(lease, hostLink);
+    if (this.#egress) this.#egress.set(options);
+    else {
+      const rules = () => (driver.egress as NonNullable<typeof driver.egress>)(of);
+      const lift = () => {
+        this.#egress = undefined;
+      };
+      this.#egress = new Egress({ host, rules, of, lift }, options);
+    }
+    return this.#egress;
+  }
+
+  /**
+   * Lets it stay when this object, its network or this process ends: it goes with its namespace, or when somebody finds it
+   * (`network.find()`) and detaches it. For networks that are kept.
+   */
+  keep(): void {
+    this.#stays = this.#parts.kept;
+  }
+
+  /**
+   * Leaves the network: unpublishes, gives the addresses back. Again does nothing. Removing the link takes the kernel up to 20 ms, in
+   * which the event loop goes on.
+   *
+   * @returns done when the link is gone, and the ports are free
+   * @throws KernelError `EBUSY` where another process publishes ports of it: the hint says which
+   */
+  async detach(): Promise<void> {
+    this.#judge();
+    if (this.#detached) return;
+    const publications = this.#end((publication) => publication.close());
+    const { driver, host, lease } = this.#parts;
+    try {
+      // A limit that is being made belongs to the link.
+      const left = this.#limited.then(() => leaveLater(driver, host, lease, this.#namespace));
+      const outcomes = await Promise.allSettled([left, ...publications]);
+      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    } finally {
+      this.#release();
+    }
+  }
+
+  /** Its network ends, and the rules of that with it: detaches it at once, unless it is to stay. @internal */
+  close(): void {
+    if (this.#stays) {
+      for (const made of this.#publications.values()) void made.end();
       return;
     }
-    // What comes in cannot be queued: it takes a way round by a link of its own, on which it leaves.
-    if (!this.#shaped) {
-      const shaped = `i${hostLink.slice(1)}`;
-      links.create({ kind: 'ifb', name: shaped, up: true, alias: ownerMark() });
-      this.#shaped = shaped;
-      shape(shaped, from);
-      qdiscs.create({ link: hostLink }, { kind: 'ingress' });
-      const action = { kind: 'mirred', how: 'egress redirect', link: shaped } as const;
-      filters.create({ link: hostLink, parent: 'ffff:', priority: 1 }, { kind: 'u32', action });
-    } else shape(this.#shaped, from);
-  }
-
-  /** {@inheritDoc Endpoint.detach} */
-  detach(): void {
+    this.#judge();
     if (this.#detached) return;
-    this.#detached = true;
-    const { host, hostLink, release } = this.#parts;
-    for (const publication of this.#publications) void publication.close();
-    // Gone already where the namespace is.
-    ignoring('ENODEV', () => host.rtnl.links.remove(hostLink));
-    if (this.#shaped) ignoring('ENODEV', () => host.rtnl.links.remove(this.#shaped as string));
-    release();
+    for (const ended of this.#end((made) => made.end())) void ended;
+    const { driver, lease } = this.#parts;
+    try {
+      driver.leave(lease, this.#namespace);
+    } finally {
+      this.#release();
+    }
   }
 
-  /** The same as {@link BridgeEndpoint.detach}. */
-  [Symbol.dispose](): void {
-    this.detach();
+  /** Its namespace ended: all else is done already. @internal */
+  ended(): void {
+    if (this.#detached) return;
+    void this.#end((publication) => publication.close());
+    this.#parts.detached();
+  }
+
+  /** Whoever publishes ports of it has to let go first. */
+  #judge(): void {
+    if (this.#detached) return;
+    const { leases, lease } = this.#parts;
+    const ports = leases.list().find(({ id }) => id === lease.id)?.ports ?? [];
+    const self = ownerMark();
+    const other = ports.find(({ owner }) => owner !== self && ownerLives(owner));
+    if (other) {
+      const hint = `${ownerText(other.owner)} publishes its port ${other.port}`;
+      throw new KernelError(EBUSY, { syscall: 'detach', call: this.#text, hint });
+    }
+  }
+
+  get #text(): string {
+    const { names, ip, ip6 } = this.#parts.lease;
+    return `endpoint ${names[0] ?? ip ?? ip6}`;
+  }
+
+  /** What it has ends; of its ports without a word in the lease, which ends too. */
+  #end(unpublish: (publication: Published) => Promise<void>): Promise<void>[] {
+    this.#detached = true;
+    this.#egress?.close();
+    const publications = [...this.#publications.values()];
+    this.#publications.clear();
+    return publications.map(unpublish);
+  }
+
+  /** A namespace that this process has closed may be gone, and its number somebody else's. */
+  get #namespace(): NetNS | undefined {
+    return this.netns.fd.closed ? undefined : this.netns;
+  }
+
+  #release(): void {
+    const { leases, lease, detached } = this.#parts;
+    leases.change((table) => table.remove(lease.id));
+    detached();
+  }
+
+  /** The same as {@link Endpoint.detach}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.detach();
   }
 }
 
-function ignoring(code: string, work: () => void): void {
-  try {
-    work();
-  } catch (error) {
-    if (!KernelError.is(error, code)) throw error;
-  }
+/** Removes what a driver made for an endpoint, while the event loop goes on. @internal */
+export async function leaveLater(
+  driver: DriverNetwork,
+  host: NetNS,
+  lease: Lease,
+  netns: NetNS | undefined,
+): Promise<void> {
+  let inside: Promise<void> | undefined;
+  const outside = host.rtnl.later(() => {
+    if (netns) inside = netns.rtnl.later(() => driver.leave(lease, netns));
+    else driver.leave(lease, undefined);
+  });
+  // What went with its namespace meanwhile is gone as it should be.
+  for (const outcome of await Promise.allSettled([outside, inside]))
+    if (outcome.status === 'rejected' && !KernelError.is(outcome.reason, 'ENODEV')) throw outcome.reason;
+}
+
+function equal(a: LeasedPort, b: LeasedPort): boolean {
+  return a.protocol === b.protocol && a.host === b.host && a.hostPort === b.hostPort && a.owner === b.owner;
 }

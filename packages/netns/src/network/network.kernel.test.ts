@@ -1,88 +1,12 @@
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { Server, Socket } from 'node:net';
-import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
-import { home, inside, ip, root } from '../testing/judge.js';
-import { BridgeNetwork, type BridgeNetworkOptions, type Network, sweepNetworks } from './index.js';
+import { inside, ip, Other, root } from '../testing/judge.js';
+import { reach, World } from '../testing/world.js';
+import { BridgeNetwork, sweepNetworks } from './index.js';
 
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
-
-/** What a client got: the address that the server saw, or how it failed. */
-function reach(from: NetNS, host: string, port: number): Promise<string> {
-  return new Promise((resolve) => {
-    const socket = from.connect({ host, port });
-    const timer = setTimeout(() => {
-      socket.destroy();
-      resolve('timeout');
-    }, 1500);
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
-      resolve(`${error.code}`);
-    });
-    text(socket).then(
-      (answer) => {
-        clearTimeout(timer);
-        resolve(answer || 'closed');
-      },
-      () => {},
-    );
-  });
-}
-
-/** A host with an uplink, a machine outside that has a route to the network, two boxes. All are namespaces of the test's own. */
-class World {
-  readonly host: NetNS = NetNS.create();
-  readonly outside: NetNS = NetNS.create();
-  readonly a: NetNS = NetNS.create();
-  readonly b: NetNS = NetNS.create();
-  readonly #networks: Network[] = [];
-  readonly #servers: Server[] = [];
-
-  constructor() {
-    const { host, outside } = this;
-    host.rtnl.links.create({ kind: 'veth', name: 'up0', up: true, peer: { name: 'eth0', netns: outside } });
-    outside.rtnl.links.set('eth0', { up: true });
-    for (const [ns, link, four, six] of [
-      [host, 'up0', '192.0.2.1/24', '2001:db8::1/64'],
-      [outside, 'eth0', '192.0.2.2/24', '2001:db8::2/64'],
-    ] as const) {
-      ns.rtnl.addresses.create({ link, address: four });
-      ns.rtnl.addresses.create({ link, address: six, flags: ['nodad'] });
-    }
-    outside.rtnl.routes.create({ dst: '10.50.0.0/16', gateway: '192.0.2.1' });
-    outside.rtnl.routes.create({ dst: 'fd00:50::/48', gateway: '2001:db8::1' });
-  }
-
-  network(options: Partial<BridgeNetworkOptions> = {}): BridgeNetwork {
-    const network = BridgeNetwork.create({
-      name: 'app',
-      host: this.host,
-      subnets: ['10.50.0.0/24', 'fd00:50::/64'],
-      ...options,
-    });
-    this.#networks.push(network);
-    return network;
-  }
-
-  /** Answers with the address that it sees. */
-  serve(ns: NetNS, port: number, host?: string): void {
-    const answer = (socket: Socket) => socket.end(`${socket.remoteAddress}`.replace('::ffff:', ''));
-    this.#servers.push(ns.listen({ port, ...(host !== undefined && { host }) }, answer));
-  }
-
-  async close(): Promise<void> {
-    for (const server of this.#servers) {
-      const closed = once(server, 'close');
-      server.close();
-      await closed;
-    }
-    for (const network of this.#networks) network.close();
-    for (const ns of [this.host, this.outside, this.a, this.b]) ns.close();
-  }
-}
 
 describe.skipIf(!root)('bridge networks [needs root]', () => {
   let world: World;
@@ -94,16 +18,17 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
   it('a box has its addresses, its MAC, its way out, and is usable at once', async () => {
     const { host, a, b, outside } = world;
     const network = world.network();
-    const endpoint = network.attach(a);
+    const endpoint = await network.attach(a);
     expect(endpoint).toMatchObject({ ip: '10.50.0.2', ip6: 'fd00:50::2', link: 'eth0', mac: '02:42:0a:32:00:02' });
     const [link] = ip(a, 'addr show eth0') as [
       { addr_info: { local: string; tentative?: boolean }[]; address: string; flags: string[] },
     ];
     expect(link.address).toBe(endpoint.mac);
     expect(link.addr_info.map((info) => info.local)).toEqual(expect.arrayContaining(['10.50.0.2', 'fd00:50::2']));
+    expect(link.addr_info.filter((info) => info.tentative)).toEqual([]);
     expect(ip(a, 'route show default')).toMatchObject([{ gateway: '10.50.0.1', dev: 'eth0' }]);
     expect(ip(host, `link show master ${network.bridge}`).map((port) => port.ifname)).toEqual([endpoint.hostLink]);
-    network.attach(b);
+    await network.attach(b);
     world.serve(outside, 80);
     world.serve(b, 80);
     expect(await reach(a, '192.0.2.2', 80)).toBe('192.0.2.1');
@@ -112,78 +37,9 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     expect(await reach(a, 'fd00:50::3', 80)).toBe('fd00:50::2');
   });
 
-  it('who reaches a published port, and is seen as whom', async () => {
-    const { host, a, b, outside } = world;
-    const network = world.network();
-    const other = world.network({ name: 'other', subnets: ['10.50.9.0/24', 'fd00:50:0:9::/64'] });
-    network.attach(a);
-    const endpoint = network.attach(b);
-    const stranger = NetNS.create();
-    other.attach(stranger);
-    world.serve(b, 80);
-    const nat = await endpoint.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
-    const six = await endpoint.publish({ port: 80, hostPort: 8080, host: '::', mode: 'nat' });
-    const proxy = await endpoint.publish({ port: 80, hostPort: 8081, host: '0.0.0.0' });
-    const local = await endpoint.publish({ port: 80, hostPort: 8082 });
-    const results = {
-      'outside to nat': await reach(outside, '192.0.2.1', 8080),
-      'outside to nat, IPv6': await reach(outside, '2001:db8::1', 8080),
-      'host by its address': await reach(host, '192.0.2.1', 8080),
-      'host by its loopback': await reach(host, '127.0.0.1', 8080),
-      'host by its loopback, IPv6': await reach(host, '::1', 8080),
-      neighbour: await reach(a, '192.0.2.1', 8080),
-      itself: await reach(b, '192.0.2.1', 8080),
-      'itself, IPv6': await reach(b, '2001:db8::1', 8080),
-      'another network': await reach(stranger, '192.0.2.1', 8080),
-      'another network, directly': await reach(stranger, '10.50.0.3', 80),
-      'outside, directly': await reach(outside, '10.50.0.3', 80),
-      'outside, directly, IPv6': await reach(outside, 'fd00:50::3', 80),
-      'outside to proxy': await reach(outside, '192.0.2.1', 8081),
-      'outside to what is local': await reach(outside, '192.0.2.1', 8082),
-      'host to what is local': await reach(host, '127.0.0.1', 8082),
-    };
-    stranger.close();
-    expect(results).toEqual({
-      'outside to nat': '192.0.2.2',
-      'outside to nat, IPv6': '2001:db8::2',
-      'host by its address': '192.0.2.1',
-      'host by its loopback': '10.50.0.3',
-      'host by its loopback, IPv6': 'fd00:50::3',
-      neighbour: '10.50.0.1',
-      itself: '10.50.0.1',
-      'itself, IPv6': 'fd00:50::1',
-      'another network': '10.50.0.1',
-      'another network, directly': 'timeout',
-      'outside, directly': 'timeout',
-      'outside, directly, IPv6': 'timeout',
-      'outside to proxy': '127.0.0.1',
-      'outside to what is local': 'ECONNREFUSED',
-      'host to what is local': '127.0.0.1',
-    });
-    for (const each of [nat, six, proxy, local]) await each.close();
-    expect(await reach(outside, '192.0.2.1', 8080)).toBe('ECONNREFUSED');
-    expect(await reach(outside, '192.0.2.1', 8081)).toBe('ECONNREFUSED');
-  }, 60_000);
-
-  it.each(['0', '1'])('neighbours and itself reach it with bridge-nf-call-iptables %s', async (value) => {
-    const { host, a, b } = world;
-    const before = inside(host, 'cat /proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || true').trim();
-    if (before !== '') host.sysctl.set('net.bridge.bridge-nf-call-iptables', value);
-    const network = world.network();
-    network.attach(a);
-    const endpoint = network.attach(b);
-    world.serve(b, 80);
-    await endpoint.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
-    expect([
-      await reach(a, '192.0.2.1', 8080),
-      await reach(b, '192.0.2.1', 8080),
-      await reach(a, '10.50.0.3', 80),
-    ]).toEqual(['10.50.0.1', '10.50.0.1', '10.50.0.2']);
-  });
-
   it('a proxy reaches what listens on the box’s own loopback, and passes half-closed streams and much data', async () => {
     const { b, host } = world;
-    const endpoint = world.network().attach(b);
+    const endpoint = await world.network().attach(b);
     world.serve(b, 90, '127.0.0.1');
     const local = await endpoint.publish({ port: 90 });
     expect(await reach(host, '127.0.0.1', local.hostPort)).toBe('127.0.0.1');
@@ -201,7 +57,7 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
   it('UDP: by translation and by proxy; unpublished and published to another, the same client finds that', async () => {
     const { a, b, host, outside } = world;
     const network = world.network();
-    const [one, two] = [network.attach(a), network.attach(b)];
+    const [one, two] = [await network.attach(a), await network.attach(b)];
     const echoes = [a, b].map((ns, i) => {
       const socket = ns.datagram({ port: 53 });
       socket.on('message', (_, peer) => socket.send(`${i} ${peer.address}`, peer.port, peer.address));
@@ -210,7 +66,7 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     const client = outside.datagram({ host: '192.0.2.2', port: 4000 });
     const inner = host.datagram({ host: '127.0.0.1', port: 4001 });
     const ask = async (socket: typeof client, address: string) => {
-      const answer = once(socket, 'message', { signal: AbortSignal.timeout(1500) }).catch(() => ['nothing']);
+      const answer = once(socket, 'message', { signal: AbortSignal.timeout(300) }).catch(() => ['nothing']);
       socket.send('?', 5353, address);
       return String((await answer)[0]);
     };
@@ -237,7 +93,7 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
   it('a port is really taken, and given back', async () => {
     const { a, b, host } = world;
     const network = world.network();
-    const [one, other] = [network.attach(a), network.attach(b)];
+    const [one, other] = [await network.attach(a), await network.attach(b)];
     world.serve(host, 8080, '0.0.0.0');
     for (const mode of ['nat', 'proxy'] as const)
       await expect(one.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode })).rejects.toMatchObject({
@@ -254,51 +110,78 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     const second = await other.publish({ port: 80, hostPort: 8081, host: '0.0.0.0', mode: 'nat' });
     expect(await reach(world.outside, '192.0.2.1', 8081)).toBe('192.0.2.2');
     await second.close();
+    // What the machine keeps back for services of its own is not taken, unless it is asked for.
+    host.sysctl.set('net.ipv4.ip_local_reserved_ports', '40000-40002');
+    host.sysctl.set('net.ipv4.ip_local_port_range', '40000 40003');
+    const free = await one.publish({ port: 80 });
+    expect(free.hostPort).toBe(40003);
+    await free.close();
     await expect(one.publish({ port: 80, host: '192.0.2.99' })).rejects.toMatchObject({ code: 'EADDRNOTAVAIL' });
     await expect(one.publish({ port: 80, mode: 'nat' })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
     await expect(one.publish({ port: 0 })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
     await expect(one.publish({ port: 80, host: 'localhost' })).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
   });
 
+  const PORTS = process.env.ISO_LONG ? 1000 : 80;
+  it(`${PORTS} ports: the last costs no more than the first`, async () => {
+    const endpoint = await world.network().attach(world.a);
+    const took: number[] = [];
+    for (let port = 1; port <= PORTS; port++) {
+      const start = performance.now();
+      await endpoint.publish({ port, host: '0.0.0.0', mode: 'nat' });
+      took.push(performance.now() - start);
+    }
+    // The fastest of many is what it takes, whatever else the machine does.
+    const part = PORTS / 4;
+    expect(Math.min(...took.slice(-part))).toBeLessThan(2 * Math.min(...took.slice(0, part)));
+    expect(inside(world.host, 'nft list ruleset').match(/tcp \. \d+ : 10\.50\.0\.2 \. \d+/g)?.length).toBe(PORTS);
+    await endpoint.detach();
+    expect(inside(world.host, 'ss -Hltn')).toBe('');
+  }, 60_000);
+
   it('internal: no way out nor in; isolated: no way to a neighbour', async () => {
     const { a, b, outside, host } = world;
     const network = world.network({ internal: true, isolated: true });
-    network.attach(a);
-    network.attach(b);
+    await network.attach(a);
+    await network.attach(b);
     world.serve(outside, 80);
     world.serve(b, 80);
     expect(ip(a, 'route show default')).toEqual([]);
     a.rtnl.routes.create({ dst: 'default', gateway: '10.50.0.1' });
     host.sysctl.set('net.ipv4.ip_forward', 1);
-    expect(await reach(a, '192.0.2.2', 80)).toBe('timeout');
-    expect(await reach(outside, '10.50.0.3', 80)).toBe('timeout');
-    expect(['timeout', 'EHOSTUNREACH']).toContain(await reach(a, '10.50.0.3', 80));
-    expect(await reach(host, '10.50.0.3', 80)).toBe('10.50.0.1');
+    expect(
+      await Promise.all([
+        reach(a, '192.0.2.2', 80),
+        reach(outside, '10.50.0.3', 80),
+        reach(a, '10.50.0.3', 80),
+        reach(host, '10.50.0.3', 80),
+      ]),
+    ).toEqual(['timeout', 'timeout', expect.stringMatching(/^(timeout|EHOSTUNREACH)$/), '10.50.0.1']);
   });
 
   it('addresses: certain ones, taken ones, none left, of boxes that are gone', async () => {
     const { a, b } = world;
     const network = world.network({ subnets: ['10.50.0.0/29'] });
-    const chosen = network.attach(a, { ip: '10.50.0.5' });
+    const chosen = await network.attach(a, { ip: '10.50.0.5' });
     expect(chosen.ip).toBe('10.50.0.5');
     expect(chosen.ip6).toBeUndefined();
     expect(inside(a, 'cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6 2>/dev/null || echo 1').trim()).toBe('1');
     const before = inside(b, 'ip addr') + inside(world.host, 'ip link');
-    const refuse = (ip: string) => () => network.attach(b, { ip });
-    expect(refuse('10.50.0.5')).toThrow(code('EADDRINUSE', { hint: expect.stringContaining('another endpoint') }));
-    expect(refuse('10.50.0.1')).toThrow(code('EADDRINUSE'));
-    expect(refuse('10.50.1.1')).toThrow(code('ERR_INVALID_ARG_VALUE'));
-    expect(() => network.attach(b, { ip6: 'fd00::1' })).toThrow(code('ERR_INVALID_ARG_VALUE'));
-    expect(() => network.attach(b, { link: 'sixteen-bytes-xx' })).toThrow(code('ERR_INVALID_ARG_VALUE'));
-    expect(() => network.attach(b, { link: 'lo' })).toThrow(code('EEXIST'));
+    const refuse = (ip: string) => expect(network.attach(b, { ip })).rejects;
+    await refuse('10.50.0.5').toThrow(code('EADDRINUSE', { hint: expect.stringContaining('another endpoint') }));
+    await refuse('10.50.0.1').toThrow(code('EADDRINUSE'));
+    await refuse('10.50.1.1').toThrow(code('ERR_INVALID_ARG_VALUE'));
+    await expect(network.attach(b, { ip6: 'fd00::1' })).rejects.toThrow(code('ERR_INVALID_ARG_VALUE'));
+    await expect(network.attach(b, { link: 'sixteen-bytes-xx' })).rejects.toThrow(code('ERR_INVALID_ARG_VALUE'));
+    await expect(network.attach(b, { link: 'lo' })).rejects.toThrow(code('EEXIST'));
     expect(inside(b, 'ip addr') + inside(world.host, 'ip link')).toBe(before);
     const boxes = Array.from({ length: 4 }, () => NetNS.create());
-    const [dies] = boxes.map((box) => network.attach(box).ip);
-    expect(() => network.attach(b)).toThrow(code('EADDRNOTAVAIL'));
+    const [dies] = (await Promise.all(boxes.map((box) => network.attach(box)))).map((endpoint) => endpoint.ip);
+    await expect(network.attach(b)).rejects.toThrow(code('EADDRNOTAVAIL'));
     // The namespace ends without a word to the network.
     boxes[0]?.close();
     await expect.poll(() => ip(world.host, `link show master ${network.bridge}`).length, { timeout: 10_000 }).toBe(4);
-    expect(network.attach(b).ip).toBe(dies);
+    expect((await network.attach(b)).ip).toBe(dies);
     expect(network.endpoints.size).toBe(5);
     for (const box of boxes.slice(1)) box.close();
   });
@@ -321,36 +204,74 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     free.close();
   });
 
-  it('the bridge keeps its MAC, whoever comes and goes; a used address has its MAC again', () => {
+  it('the bridge keeps its MAC, whoever comes and goes; a used address has its MAC again', async () => {
     const network = world.network();
     const mac = () => ip(world.host, `link show ${network.bridge}`)[0]?.address;
     const first = mac();
     for (let i = 0; i < 5; i++) {
-      const endpoint = network.attach(world.a, { ip: '10.50.0.77' });
+      const endpoint = await network.attach(world.a, { ip: '10.50.0.77' });
       expect([mac(), endpoint.mac]).toEqual([first, '02:42:0a:32:00:4d']);
-      endpoint.detach();
-      endpoint.detach();
+      await endpoint.detach();
+      await endpoint.detach();
     }
     expect(ip(world.a, 'link').map((link) => link.ifname)).toEqual(['lo']);
   });
 
-  it('bandwidth is limited both ways, from outside of the box, and the limits go', () => {
-    const { a, host } = world;
-    const endpoint = world.network().attach(a);
-    const before = ip(host, 'link').map((link) => link.ifname);
-    endpoint.limit({ in: 10e6, out: 20e6 });
-    expect(inside(host, `tc qdisc show dev ${endpoint.hostLink}`)).toMatch(/tbf .*rate 10Mbit[\s\S]*ingress/);
-    const ifb = `i${endpoint.hostLink.slice(1)}`;
-    expect(inside(host, `tc qdisc show dev ${ifb}`)).toMatch(/tbf .*rate 20Mbit/);
-    expect(inside(a, 'tc qdisc show dev eth0')).not.toContain('tbf');
-    endpoint.limit({ in: 5e6, out: 6e6 });
-    expect(inside(host, `tc qdisc show dev ${ifb}`)).toMatch(/tbf .*rate 6Mbit/);
-    endpoint.limit({});
-    expect(inside(host, 'tc qdisc')).not.toMatch(/tbf|ingress/);
-    expect(ip(host, 'link').map((link) => link.ifname)).toEqual(before);
-    endpoint.limit({ out: 6e6 });
-    endpoint.detach();
-    expect(ip(host, 'link').some((link) => link.ifname === ifb)).toBe(false);
+  it('an address that is used again with another MAC is found at once by who remembers the old one', async () => {
+    const { a, b } = world;
+    const network = world.network();
+    await network.attach(b);
+    world.serve(a, 80);
+    for (const mac of ['02:00:00:00:00:01', '02:00:00:00:00:02', undefined]) {
+      const where = { ip: '10.50.0.77', ip6: 'fd00:50::77' };
+      await using endpoint = await network.attach(a, { ...where, ...(mac !== undefined && { mac }) });
+      const start = performance.now();
+      expect(await reach(b, '10.50.0.77', 80)).toBe('10.50.0.2');
+      expect(await reach(b, 'fd00:50::77', 80)).toBe('fd00:50::2');
+      // A packet that went elsewhere would come again after a second.
+      expect(performance.now() - start).toBeLessThan(900);
+      const known = ip(b, 'neigh show dev eth0').filter(({ dst }) => /77$/.test(`${dst}`));
+      expect(known.map(({ lladdr }) => lladdr)).toEqual([endpoint.mac, endpoint.mac]);
+    }
+  });
+
+  it('is there at once: no first packet is lost', async () => {
+    for (let i = 0; i < 10; i++) {
+      const [host, box] = [NetNS.create(), NetNS.create()];
+      const network = BridgeNetwork.create({ name: 'new', host, subnets: ['10.50.0.0/24', 'fd00:50::/64'] });
+      await network.attach(box);
+      const start = performance.now();
+      for (const gateway of ['fd00:50::1', '10.50.0.1']) expect(await reach(box, gateway, 80)).toBe('ECONNREFUSED');
+      expect(performance.now() - start).toBeLessThan(900);
+      network.close();
+      for (const ns of [host, box]) ns.close();
+    }
+  });
+
+  it('of whatever name, also words of nft and such that begin alike; with an MTU of its own at both ends', async () => {
+    const names = ['fwd', 'drop', 'ip', 'a b', 'application-front', 'application-back'];
+    const networks = names.map((name, i) => world.network({ name, subnets: [`10.50.${i}.0/24`], mtu: 1400 - i }));
+    expect(new Set(networks.map(({ bridge }) => bridge)).size).toBe(names.length);
+    for (const [i, network] of networks.entries()) {
+      const endpoint = await network.attach(world.a, { link: `eth${i}`, metric: i });
+      const mtus = [ip(world.a, `link show eth${i}`), ip(world.host, `link show ${endpoint.hostLink}`)];
+      expect(mtus.map(([link]) => link?.mtu)).toEqual([1400 - i, 1400 - i]);
+    }
+    const tables = inside(world.host, 'nft list tables').match(/^table inet iso-br-/gm);
+    expect(tables?.length).toBe(names.length);
+  });
+
+  it('boxes come and go without a pause; nothing of them stays', async () => {
+    const { host } = world;
+    const network = world.network();
+    const before = ip(host, 'link').length;
+    for (let i = 0; i < (process.env.ISO_LONG ? 200 : 40); i++) {
+      using box = NetNS.create();
+      await network.attach(box);
+    }
+    await expect.poll(() => ip(host, 'link').length, { timeout: 20_000 }).toBe(before);
+    network.sweep();
+    expect(network.members).toEqual([]);
   });
 
   it('rules of others that would drop its traffic are named', () => {
@@ -373,8 +294,8 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     ];
     const before = state();
     const network = world.network();
-    const endpoint = network.attach(a);
-    network.attach(b);
+    const endpoint = await network.attach(a);
+    await network.attach(b);
     await endpoint.publish({ port: 80, host: '0.0.0.0', mode: 'nat' });
     await endpoint.publish({ port: 81 });
     network.close();
@@ -384,55 +305,48 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     await expect.poll(() => inside(host, 'ss -Hltn').trim(), { timeout: 5000 }).toBe('');
   });
 
-  it('what a killed process leaves is swept, at whatever step it was; what lives is left', async () => {
+  it('what killed processes leave is swept, at whatever step they were; what lives is left', async () => {
     const { host, a } = world;
     const living = world.network({ name: 'living', subnets: ['10.60.0.0/24'] });
-    living.attach(a);
-    const before = [
+    await living.attach(a);
+    const state = () => [
       inside(host, 'ip -o link | cut -d@ -f1'),
       inside(host, 'nft list ruleset'),
       inside(host, 'ip route'),
     ];
+    const before = state();
     const steps = ['network', 'attach', 'limit', 'publish', 'unpublish', 'detach'];
-    for (const step of steps) {
+    const signals = steps.map(async (last, i) => {
       const script = `
         import { NetNS } from '@iso/netns';
         import { BridgeNetwork } from '@iso/netns/network';
-        const until = (step) => step === '${step}' && process.kill(process.pid, 'SIGKILL');
+        const until = (step) => step === '${last}' && process.kill(process.pid, 'SIGKILL');
         const host = NetNS.open({ path: '/proc/${process.pid}/fd/${host.fd.number}' });
-        const network = BridgeNetwork.create({ name: 'dies', host, subnets: ['10.70.0.0/24'] });
+        const network = BridgeNetwork.create({ name: 'dies-${i}', host, subnets: ['10.7${i}.0.0/24'] });
         until('network');
-        const endpoint = network.attach(NetNS.create());
+        const endpoint = await network.attach(NetNS.create());
         until('attach');
-        endpoint.limit({ out: 1e6 });
+        await endpoint.limit({ out: 1e6 });
         until('limit');
-        const port = await endpoint.publish({ port: 80, hostPort: 8090, host: '0.0.0.0', mode: 'nat' });
+        const port = await endpoint.publish({ port: 80, hostPort: 809${i}, host: '0.0.0.0', mode: 'nat' });
         until('publish');
         await port.close();
         until('unpublish');
-        endpoint.detach();
+        await endpoint.detach();
         until('detach');`;
-      const node = ['--conditions=iso-source', '--import', 'tsx', '--input-type=module', '-e', script];
-      const { signal } = spawnSync(process.execPath, node, { cwd: home, stdio: ['ignore', 'inherit', 'inherit'] });
-      expect(signal).toBe('SIGKILL');
-      expect(
-        sweepNetworks(host).some((name) => name.startsWith('br-')),
-        step,
-      ).toBe(true);
-      const state = () => [
-        inside(host, 'ip -o link | cut -d@ -f1'),
-        inside(host, 'nft list ruleset'),
-        inside(host, 'ip route'),
-      ];
-      await expect.poll(state, { timeout: 10_000, message: step }).toEqual(before);
-    }
+      const other = new Other(script);
+      return (await once(other.process, 'exit'))[1];
+    });
+    expect(await Promise.all(signals)).toEqual(steps.map(() => 'SIGKILL'));
+    expect(sweepNetworks(host).filter((name) => name.startsWith('br-')).length).toBe(steps.length);
+    await expect.poll(state, { timeout: 10_000 }).toEqual(before);
     expect(sweepNetworks(host)).toEqual([]);
-  }, 120_000);
+  }, 60_000);
 
   it('a hundred boxes attach and go with their namespaces', async () => {
     const network = world.network();
     const boxes = Array.from({ length: 100 }, () => NetNS.create());
-    const taken = new Set(boxes.map((box) => network.attach(box).ip));
+    const taken = new Set((await Promise.all(boxes.map((box) => network.attach(box)))).map(({ ip }) => ip));
     expect(taken.size).toBe(100);
     expect(ip(world.host, `link show master ${network.bridge}`).length).toBe(100);
     for (const box of boxes) box.close();

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { invalid, KernelError } from '@iso/sys';
 import { type Family, ipNumber, ipOf, parsePrefix, rangeOf } from '../ip/ip.js';
 
@@ -32,6 +33,8 @@ export class Pool {
   /** Bits of the network. */
   readonly length: number;
   readonly gateway: string;
+  /** What makes the same pool again. */
+  readonly options: PoolOptions;
   readonly #first: bigint;
   readonly #last: bigint;
   readonly #from: bigint;
@@ -61,6 +64,8 @@ export class Pool {
     // Addresses in use elsewhere are none of a pool's, but these three are nobody's.
     this.#kept = new Set([first, ...(family === 4 ? [last] : []), this.#inside(this.gateway)]);
     this.#next = range.first;
+    const { range: only } = options;
+    this.options = { subnet: this.subnet, gateway: this.gateway, ...(only !== undefined && { range: only }) };
   }
 
   /**
@@ -122,6 +127,18 @@ export class Pool {
     return this.#taken.size;
   }
 
+  /** The address that is looked at first for the next to be taken. */
+  get next(): string {
+    return ipOf(this.#next, this.family);
+  }
+
+  /** Goes on where another pool of this subnet was: these are taken, and that is next. */
+  restore(taken: readonly string[], next: string | undefined): void {
+    for (const address of taken) this.#taken.add(this.#inside(address));
+    const number = next === undefined ? this.#next : this.#inside(next);
+    if (number >= this.#from && number <= this.#to) this.#next = number;
+  }
+
   #inside(address: string): bigint {
     const number = ipNumber(address);
     if (parsePrefix(address).family !== this.family || number < this.#first || number > this.#last)
@@ -163,4 +180,20 @@ export function freeSubnet(used: readonly string[]): string {
     call: 'a private subnet',
     hint: 'every one of 172.17-31.0.0/16 and 192.168.0.0/16 is routed here already: name one yourself',
   });
+}
+
+/**
+ * A unique local subnet of IPv6, RFC 4193: forty bits of it are random, so that no other network has it either.
+ *
+ * @param used - prefixes that are routed already
+ * @returns a /64
+ */
+export function uniqueLocalSubnet(used: readonly string[]): string {
+  for (;;) {
+    const bytes = Buffer.alloc(16);
+    bytes[0] = 0xfd;
+    randomBytes(5).copy(bytes, 1);
+    const subnet = `${ipOf(BigInt(`0x${bytes.toString('hex')}`), 6)}/64`;
+    if (!used.some((prefix) => overlap(subnet, prefix))) return subnet;
+  }
 }

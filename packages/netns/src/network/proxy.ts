@@ -4,9 +4,11 @@ import type { Socket } from 'node:net';
 import { pipeline } from 'node:stream';
 import { familyOf } from '../ip/ip.js';
 import type { NetNS } from '../namespace/netns.js';
+import { listenAsync } from '../namespace/server.js';
+import { DatagramPort, type Sender } from './datagram-port.js';
 
 /** What passes traffic on, from a port of one namespace to one of another. */
-export interface Proxy {
+export interface PortProxy {
   /** Port on which it listens. */
   readonly port: number;
   /** Ends it, and what it passes on. */
@@ -31,10 +33,17 @@ const IDLE = 60_000;
  * @returns it, listening
  * @throws KernelError `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`
  */
-export async function proxyStreams(from: Place, to: Place): Promise<Proxy> {
+export async function proxyStreams(from: Place, to: Place): Promise<PortProxy> {
   const connections = new Set<Socket>();
   const pass = (outer: Socket) => {
-    const inner = to.netns.connect({ host: to.host, port: to.port, allowHalfOpen: true });
+    let inner: Socket;
+    try {
+      inner = to.netns.connect({ host: to.host, port: to.port, allowHalfOpen: true });
+    } catch {
+      // No descriptor is left, or the namespace was let go: to the client that is a refusal, to this process no end.
+      outer.destroy();
+      return;
+    }
     for (const each of [outer, inner]) {
       connections.add(each);
       each.on('close', () => connections.delete(each));
@@ -49,8 +58,14 @@ export async function proxyStreams(from: Place, to: Place): Promise<Proxy> {
     pipeline(inner, outer, done);
   };
   const only = familyOf(from.host) === 6 ? { ipv6Only: true } : {};
-  const server = from.netns.listen({ host: from.host, port: from.port, allowHalfOpen: true, ...only }, pass);
-  await once(server, 'listening');
+  const server = await listenAsync(
+    from.netns,
+    { host: from.host, port: from.port, allowHalfOpen: true, ...only },
+    pass,
+  );
+  if (!server.listening) await once(server, 'listening');
+  // A connection that cannot be accepted for want of descriptors waits, or ends.
+  server.on('error', () => {});
   const { port } = server.address() as { port: number };
   return {
     port,
@@ -71,9 +86,7 @@ export async function proxyStreams(from: Place, to: Place): Promise<Proxy> {
  * @returns it, receiving
  * @throws KernelError `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`
  */
-export function proxyDatagrams(from: Place, to: Place): Proxy {
-  const only = familyOf(from.host) === 6 ? { ipv6Only: true } : {};
-  const outer = from.netns.datagram({ host: from.host, port: from.port, ...only });
+export async function proxyDatagrams(from: Place, to: Place): Promise<PortProxy> {
   const sessions = new Map<string, { inner: DatagramSocket; timer: NodeJS.Timeout }>();
   const end = (key: string) => {
     const session = sessions.get(key);
@@ -82,35 +95,38 @@ export function proxyDatagrams(from: Place, to: Place): Proxy {
     clearTimeout(session.timer);
     session.inner.close();
   };
-  const start = (key: string, port: number, address: string) => {
+  const start = ({ key, reply }: Sender) => {
     // The oldest makes room: a flood of senders must not take all descriptors.
     if (sessions.size >= SESSIONS) end(sessions.keys().next().value as string);
-    const inner = to.netns.datagram({ host: familyOf(to.host) === 4 ? '0.0.0.0' : '::' });
+    let inner: DatagramSocket;
+    try {
+      inner = to.netns.datagram({ host: familyOf(to.host) === 4 ? '0.0.0.0' : '::' });
+    } catch {
+      // As above: the datagram gets lost.
+      return undefined;
+    }
     const session = { inner, timer: setTimeout(() => end(key), IDLE).unref() };
     // Nobody listens, inside or any more outside: datagrams get lost.
     inner.on('error', () => end(key));
     inner.on('message', (bytes, peer) => {
       if (peer.port !== to.port) return;
       session.timer.refresh();
-      outer.send(bytes, port, address, () => {});
+      reply(bytes);
     });
     sessions.set(key, session);
     return session;
   };
-  outer.on('error', () => {});
-  outer.on('message', (bytes, peer) => {
-    const key = `${peer.address} ${peer.port}`;
-    const session = sessions.get(key) ?? start(key, peer.port, peer.address);
-    session.timer.refresh();
-    session.inner.send(bytes, to.port, to.host, () => {});
+  const options = { host: from.host, port: from.port, ...(familyOf(from.host) === 6 && { ipv6Only: true }) };
+  const outer = await DatagramPort.open(from.netns, options, (bytes, sender) => {
+    const session = sessions.get(sender.key) ?? start(sender);
+    session?.timer.refresh();
+    session?.inner.send(bytes, to.port, to.host, () => {});
   });
   return {
-    port: outer.address().port,
+    port: outer.port,
     close: async () => {
       for (const key of [...sessions.keys()]) end(key);
-      const closed = once(outer, 'close');
       outer.close();
-      await closed;
     },
   };
 }

@@ -6,8 +6,10 @@ import { type Field, type FieldName, fieldOf, fieldTypes, prefixBytes } from './
 import {
   CMP,
   CT,
+  ETHERTYPE,
   type FAMILIES,
   FIB_RESULT_ADDRTYPE,
+  ICMPX,
   META,
   NAT_FLAGS,
   NFPROTO,
@@ -43,7 +45,7 @@ const SECONDS = { second: 1, minute: 60, hour: 3600, day: 86400 } as const;
 export class RuleCompiler {
   readonly #message: Message;
   readonly #family: keyof typeof FAMILIES;
-  #network: 'ip' | 'ip6' | undefined;
+  #network: 'ip' | 'ip6' | 'arp' | undefined;
   #transport: number | undefined;
   #ether = false;
 
@@ -54,7 +56,7 @@ export class RuleCompiler {
   constructor(message: Message, family: keyof typeof FAMILIES) {
     this.#message = message;
     this.#family = family;
-    if (family === 'ip' || family === 'ip6') this.#network = family;
+    if (family === 'ip' || family === 'ip6' || family === 'arp') this.#network = family;
   }
 
   /** Adds a statement. */
@@ -114,7 +116,12 @@ export class RuleCompiler {
       case 'reject':
         if (statement.how === 'tcp reset') this.#require({ transport: 6 });
         this.#expression('reject', (message) =>
-          message.u32be(NFTA_REJECT.TYPE, REJECT[statement.how]).u8(NFTA_REJECT.ICMP_CODE, PORT_UNREACHABLE),
+          message
+            .u32be(NFTA_REJECT.TYPE, REJECT[statement.how])
+            .u8(
+              NFTA_REJECT.ICMP_CODE,
+              ICMPX[statement.how === 'icmpx admin-prohibited' ? 'admin-prohibited' : 'port-unreachable'],
+            ),
         );
         break;
       case 'set mark': {
@@ -129,6 +136,12 @@ export class RuleCompiler {
       }
       case 'notrack':
         this.#expression('notrack', () => {});
+        break;
+      case 'trace':
+        this.#immediate(REG.FIRST, Buffer.from([1]));
+        this.#expression('meta', (message) =>
+          message.u32be(NFTA_META.KEY, META.nftrace).u32be(NFTA_META.SREG, REG.FIRST),
+        );
         break;
     }
   }
@@ -173,7 +186,7 @@ export class RuleCompiler {
   #learn(name: FieldName, op: string, value: string | number): void {
     if (op !== '==') return;
     if (name === 'meta nfproto') this.#network = value === 'ipv4' || value === 2 ? 'ip' : 'ip6';
-    else if (name === 'meta protocol') this.#network = value === 'ip' || value === 0x800 ? 'ip' : 'ip6';
+    else if (name === 'meta protocol') this.#network = networkOf(value);
     else if (name === 'meta l4proto' || name === 'ip protocol' || name === 'ip6 nexthdr')
       this.#transport = fieldTypes.inet_proto.encode(value)[0];
   }
@@ -190,6 +203,7 @@ export class RuleCompiler {
       if (this.#network) throw invalid(`a rule cannot match ${needs.network} and ${this.#network} at once`);
       const inet = this.#family === 'inet';
       if (inet) {
+        if (needs.network === 'arp') throw invalid('family inet sees no ARP');
         this.#load({ type: fieldTypes.nf_proto, source: { load: 'meta', key: META.nfproto } }, REG.FIRST);
         this.#compare('==', Buffer.from([needs.network === 'ip' ? NFPROTO.ipv4 : NFPROTO.ipv6]));
       } else {
@@ -238,7 +252,7 @@ export class RuleCompiler {
         family = familyOf(to.address) === 4 ? 'ip' : 'ip6';
         address = REG.FIRST;
         this.#immediate(address, ipBytes(to.address));
-      } else family = this.#network;
+      } else if (this.#network !== 'arp') family = this.#network;
       if (to.port !== undefined) {
         port = REG.FIRST + 1;
         this.#immediate(port, fieldTypes.inet_service.encode(to.port));
@@ -318,8 +332,13 @@ export class RuleCompiler {
   }
 }
 
-const PORT_UNREACHABLE = 1;
 const ARPHRD_ETHER = 1;
+
+function networkOf(protocol: string | number): 'ip' | 'ip6' | 'arp' | undefined {
+  return (Object.keys(ETHERTYPE) as (keyof typeof ETHERTYPE)[]).find(
+    (name) => name === protocol || ETHERTYPE[name] === protocol,
+  );
+}
 
 function natFlags(flags: readonly (keyof typeof NAT_FLAGS)[]): number {
   return flags.reduce((bits, flag) => bits | NAT_FLAGS[flag], 0);

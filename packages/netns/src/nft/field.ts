@@ -19,6 +19,18 @@ export interface FieldType {
   decode(bytes: Buffer): string | number;
 }
 
+/** Messages by which neighbours on a wire find one another, and tell which groups they listen to. */
+const ICMPV6_TYPES = {
+  'mld-listener-query': 130,
+  'mld-listener-report': 131,
+  'mld-listener-done': 132,
+  'nd-router-solicit': 133,
+  'nd-router-advert': 134,
+  'nd-neighbor-solicit': 135,
+  'nd-neighbor-advert': 136,
+  'mld2-listener-report': 143,
+} as const;
+
 /** Types of keys and values, by nft's name. */
 export const fieldTypes = {
   ipv4_addr: {
@@ -53,6 +65,7 @@ export const fieldTypes = {
   inet_proto: words('inet_proto', 12, IPPROTO, byte),
   inet_service: words('inet_service', 13, {}, be16),
   icmp_type: words('icmp_type', 14, { 'echo-reply': 0, 'echo-request': 8 }, byte),
+  icmpv6_type: words('icmpv6_type', 29, ICMPV6_TYPES, byte),
   nf_proto: words('nf_proto', 2, NFPROTO, byte),
   mark: words('mark', 19, {}, host32),
   iface_index: words('iface_index', 20, {}, host32),
@@ -78,7 +91,7 @@ export interface Field {
   type: FieldType;
   source: Source;
   /** What has to be matched first for it to mean anything. */
-  needs?: { network?: 'ip' | 'ip6'; transport?: number; ether?: true };
+  needs?: { network?: 'ip' | 'ip6' | 'arp'; transport?: number; ether?: true };
 }
 
 const t = fieldTypes;
@@ -87,6 +100,7 @@ const ip = (offset: number, type: FieldType): Field => ({
   source: { load: 'payload', base: PAYLOAD.network, offset },
   needs: { network: 'ip' },
 });
+const arp = (offset: number, type: FieldType): Field => ({ ...ip(offset, type), needs: { network: 'arp' } });
 const ip6 = (offset: number, type: FieldType): Field => ({ ...ip(offset, type), needs: { network: 'ip6' } });
 const transport = (offset: number, type: FieldType, protocol?: number, network?: 'ip' | 'ip6'): Field => ({
   type,
@@ -119,6 +133,9 @@ const fields = {
   'th sport': transport(0, t.inet_service),
   'th dport': transport(2, t.inet_service),
   'icmp type': transport(0, t.icmp_type, IPPROTO.icmp, 'ip'),
+  'icmpv6 type': transport(0, t.icmpv6_type, IPPROTO.icmpv6, 'ip6'),
+  'arp saddr ip': arp(14, t.ipv4_addr),
+  'arp saddr ether': arp(8, t.ether_addr),
   'ether saddr': ether(6),
   'ether daddr': ether(0),
   'meta protocol': meta(META.protocol, t.ether_type),

@@ -31,9 +31,11 @@ export {
   type Statement,
   setMark,
   snat,
+  trace,
   type Verdict,
   vmap,
 } from './statement.js';
 export type { ChainRef, ChainSpec, Hook, Operation, RuleSpec, TableFamily, TableRef, TableSpec } from './table.js';
 export { ruleText } from './text.js';
+export { type TracedPacket, type TraceEvent, watchTrace } from './trace.js';
 export { Transaction } from './transaction.js';

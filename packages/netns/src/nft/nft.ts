@@ -75,17 +75,28 @@ export class Nft implements Disposable {
    * `info.operation` is what was refused, as nft would write it
    */
   transaction(build: (transaction: Transaction) => void): void {
-    const transaction = new Transaction();
-    build(transaction);
-    if (transaction.operations.length === 0) return;
-    const owners: string[] = [];
-    const messages = transaction.operations.flatMap((operation, i) => {
-      const made = messagesOf(operation, i + 1);
-      owners.push(...made.map(() => operationText(operation)));
-      return made;
-    });
+    const { messages, owners } = compiled(build);
+    if (messages.length === 0) return;
     try {
       this.#socket.transaction([bound('BEGIN'), ...messages, bound('END')]);
+    } catch (error) {
+      throw KernelError.is(error) ? explained(error, owners) : error;
+    }
+  }
+
+  /**
+   * The same as {@link Nft.transaction} while the event loop goes on: a thread of Node's pool waits for the kernel, as it has to where others
+   * change its rules too.
+   *
+   * @param build - as there; it is asked at once
+   * @returns done when they are
+   * @throws KernelError as there
+   */
+  async transactionLater(build: (transaction: Transaction) => void): Promise<void> {
+    const { messages, owners } = compiled(build);
+    if (messages.length === 0) return;
+    try {
+      await this.#socket.transactionLater([bound('BEGIN'), ...messages, bound('END')]);
     } catch (error) {
       throw KernelError.is(error) ? explained(error, owners) : error;
     }
@@ -170,6 +181,19 @@ export class Nft implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** The messages of what is asked for, and of each what it belongs to. */
+function compiled(build: (transaction: Transaction) => void): { messages: Message[]; owners: string[] } {
+  const transaction = new Transaction();
+  build(transaction);
+  const owners: string[] = [];
+  const messages = transaction.operations.flatMap((operation, i) => {
+    const made = messagesOf(operation, i + 1);
+    owners.push(...made.map(() => operationText(operation)));
+    return made;
+  });
+  return { messages, owners };
 }
 
 function request(name: string, type: number, table?: TableRef): Message {

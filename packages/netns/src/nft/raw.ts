@@ -20,11 +20,25 @@ export const NFT_MSG = {
   NEWSETELEM: 12,
   GETSETELEM: 13,
   DELSETELEM: 14,
+  TRACE: 17,
 } as const;
 
 export const FAMILIES = { inet: 1, ip: 2, arp: 3, netdev: 5, bridge: 7, ip6: 10 } as const;
+export const NFNLGRP_NFTRACE = 9;
+export const NFTA_TRACE = {
+  TABLE: 1,
+  CHAIN: 2,
+  RULE_HANDLE: 3,
+  TYPE: 4,
+  VERDICT: 5,
+  ID: 6,
+  NETWORK_HEADER: 8,
+  TRANSPORT_HEADER: 9,
+  POLICY: 16,
+} as const;
+export const TRACE_TYPES = { policy: 1, return: 2, rule: 3 } as const;
 export const NFPROTO = { ipv4: 2, ipv6: 10 } as const;
-export const ETHERTYPE = { ip: 0x0800, ip6: 0x86dd } as const;
+export const ETHERTYPE = { ip: 0x0800, arp: 0x0806, ip6: 0x86dd } as const;
 export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const;
 
 export const NFTA_LIST_ELEM = 1;
@@ -102,6 +116,7 @@ export const META = {
   iifname: 6,
   oifname: 7,
   iiftype: 8,
+  nftrace: 12,
   nfproto: 15,
   l4proto: 16,
   pkttype: 19,
@@ -114,7 +129,8 @@ export const NFTA_LIMIT = { RATE: 1, UNIT: 2, BURST: 3, TYPE: 4, FLAGS: 5 } as c
 export const NFTA_COUNTER = { BYTES: 1, PACKETS: 2 } as const;
 export const NFTA_LOG = { GROUP: 1, PREFIX: 2 } as const;
 export const NFTA_REJECT = { TYPE: 1, ICMP_CODE: 2 } as const;
-export const REJECT = { icmp: 0, 'tcp reset': 1, icmpx: 2 } as const;
+export const REJECT = { icmp: 0, 'tcp reset': 1, icmpx: 2, 'icmpx admin-prohibited': 2 } as const;
+export const ICMPX = { 'port-unreachable': 1, 'admin-prohibited': 3 } as const;
 export const NFTA_NAT = {
   TYPE: 1,
   FAMILY: 2,

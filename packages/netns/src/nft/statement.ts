@@ -24,9 +24,10 @@ export type Statement =
   | { kind: 'counter' }
   | { kind: 'limit'; rate: number; unit: 'packets' | 'bytes'; per: LimitPeriod; burst: number; over: boolean }
   | { kind: 'log'; prefix: string | undefined; group: number | undefined }
-  | { kind: 'reject'; how: 'icmpx' | 'tcp reset' }
+  | { kind: 'reject'; how: 'icmpx' | 'icmpx admin-prohibited' | 'tcp reset' }
   | { kind: 'set mark'; what: 'meta mark' | 'ct mark'; value: number }
-  | { kind: 'notrack' };
+  | { kind: 'notrack' }
+  | { kind: 'trace' };
 
 /** Unit of a rate. */
 export type LimitPeriod = 'second' | 'minute' | 'hour' | 'day';
@@ -91,14 +92,19 @@ export const setMark = (value: number, what: 'meta mark' | 'ct mark' = 'meta mar
 });
 /** Leaves it out of connection tracking; in a chain before that. */
 export const notrack = (): Statement => ({ kind: 'notrack' });
+/** Has the kernel tell `watchTrace` what becomes of it from here on. */
+export const trace = (): Statement => ({ kind: 'trace' });
 /** Writes to the kernel's log, or to a group of nflog. */
 export const log = (options: { prefix?: string; group?: number } = {}): Statement => ({
   kind: 'log',
   prefix: options.prefix,
   group: options.group,
 });
-/** Refuses it and tells the sender. */
-export const reject = (how: 'icmpx' | 'tcp reset' = 'icmpx'): Statement => ({ kind: 'reject', how });
+/** Refuses it and tells the sender: that nobody listens there (`icmpx`), that it is not allowed, or that the connection is over. */
+export const reject = (how: 'icmpx' | 'icmpx admin-prohibited' | 'tcp reset' = 'icmpx'): Statement => ({
+  kind: 'reject',
+  how,
+});
 
 /**
  * The condition that a rate is kept, or with `over` exceeded.

@@ -132,7 +132,9 @@ function statementText(statement: Statement): string {
       return `log${prefix}${statement.group === undefined ? '' : ` group ${statement.group}`}`;
     }
     case 'reject':
-      return statement.how === 'icmpx' ? 'reject' : 'reject with tcp reset';
+      return statement.how === 'icmpx' ? 'reject' : `reject with ${statement.how}`;
+    case 'trace':
+      return 'meta nftrace set 1';
     case 'set mark':
       return `${statement.what} set ${statement.value}`;
   }

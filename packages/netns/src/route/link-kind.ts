@@ -8,6 +8,7 @@ import {
   IFLA_BRPORT,
   IFLA_IPVLAN,
   IFLA_MACVLAN,
+  IFLA_TUN,
   IFLA_VLAN,
   IFLA_VXLAN,
   IPVLAN_FLAGS,
@@ -179,6 +180,20 @@ export const linkKinds: Readonly<Record<string, LinkKind>> = {
       }),
   ),
   vxlan: kindOf<VxlanData>(IFLA_VXLAN, writeVxlan, readVxlan),
+  tun: kindOf<object>(
+    IFLA_TUN,
+    () => {
+      throw invalid('the kernel makes a tun or tap link with its descriptor: use the tun() of its NetNS');
+    },
+    (attributes) =>
+      read(attributes, {
+        [IFLA_TUN.OWNER]: () => ({ uid: attributes.u32() }),
+        [IFLA_TUN.GROUP]: () => ({ gid: attributes.u32() }),
+        [IFLA_TUN.TYPE]: () => ({ mode: attributes.u8() === 1 ? 'tun' : 'tap' }),
+        [IFLA_TUN.VNET_HDR]: () => ({ virtioHeader: attributes.u8() !== 0 }),
+        [IFLA_TUN.PERSIST]: () => ({ persist: attributes.u8() !== 0 }),
+      }),
+  ),
 };
 // They differ from what they are built on by the device that they make.
 Object.assign(linkKinds, { macvtap: linkKinds.macvlan, ipvtap: linkKinds.ipvlan });

@@ -105,13 +105,16 @@ export class Links {
    * Changes a link.
    *
    * @param link - which
-   * @param settings - what to change; `name` renames it
+   * @param settings - what to change; `name` renames it, which a kernel before Linux 6.2 refuses with `EBUSY` for one that is up: say
+   * `up: false` with it
    * @param data - settings of its kind, as {@link Links.create} takes them
    * @throws KernelError `ENODEV` where it is missing, `EBUSY`, `EINVAL` …
    */
   set(link: LinkRef, settings: LinkSettings, data?: { kind: string; data: object }): void {
-    const message = new Message(`RTM_NEWLINK ${link}`, RTM.NEWLINK, 0, IFLA);
     const renames = settings.name !== undefined && settings.name !== link;
+    // The kernel renames before it switches off, and until Linux 6.2 only what is off.
+    if (renames && settings.up === false) this.set(link, { up: false });
+    const message = new Message(`RTM_NEWLINK ${link}`, RTM.NEWLINK, 0, IFLA);
     // By name in the message itself, unless that is where the new name goes.
     const index = typeof link === 'number' ? link : renames ? this.index(link) : 0;
     message.header(IFINFOMSG, (header) => {
@@ -179,11 +182,19 @@ export class Links {
    * @throws KernelError `ENODEV` where it is missing
    */
   get(link: LinkRef, options: { stats?: boolean } = {}): Link {
-    const message = new Message(`RTM_GETLINK ${link}`, RTM.GETLINK, 0, IFLA);
-    message.header(IFINFOMSG, (header) => header.writeInt32LE(typeof link === 'number' ? link : 0, 4));
-    if (typeof link === 'string') refer(message, link);
-    if (!options.stats) message.u32(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-    return this.#rtnl.one(message, readLink);
+    return this.#rtnl.one(question(link, options), readLink);
+  }
+
+  /**
+   * The same as {@link Links.get} while the event loop goes on: who changes links meanwhile is waited for.
+   *
+   * @param link - as there
+   * @param options - as there
+   * @returns what the kernel says
+   * @throws KernelError as there
+   */
+  getLater(link: LinkRef, options: { stats?: boolean } = {}): Promise<Link> {
+    return this.#rtnl.oneLater(question(link, options), readLink);
   }
 
   /**
@@ -271,6 +282,14 @@ export class Links {
     if (master !== undefined) message.u32(IFLA.MASTER, master === null ? 0 : this.index(master));
     if (alias !== undefined) message.string(IFLA.IFALIAS, alias);
   }
+}
+
+function question(link: LinkRef, options: { stats?: boolean }): Message {
+  const message = new Message(`RTM_GETLINK ${link}`, RTM.GETLINK, 0, IFLA);
+  message.header(IFINFOMSG, (header) => header.writeInt32LE(typeof link === 'number' ? link : 0, 4));
+  if (typeof link === 'string') refer(message, link);
+  if (!options.stats) message.u32(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  return message;
 }
 
 function writeFlags(header: Buffer, up: boolean | undefined): void {

@@ -122,6 +122,15 @@ export const IFLA_BRPORT = {
 
 export const IFLA_MACVLAN = { MODE: 1, FLAGS: 2 } as const;
 export const MACVLAN_MODES = { private: 1, vepa: 2, bridge: 4, passthru: 8, source: 16 } as const;
+export const IFLA_TUN = {
+  OWNER: 1,
+  GROUP: 2,
+  TYPE: 3,
+  PI: 4,
+  VNET_HDR: 5,
+  PERSIST: 6,
+  MULTI_QUEUE: 7,
+} as const;
 export const IFLA_IPVLAN = { MODE: 1, FLAGS: 2 } as const;
 export const IPVLAN_MODES = { l2: 0, l3: 1, l3s: 2 } as const;
 export const IPVLAN_FLAGS = { bridge: 0, private: 1, vepa: 2 } as const;
@@ -208,6 +217,8 @@ export const ROUTE_TYPES = {
 export const PROTOCOLS = { unspec: 0, redirect: 1, kernel: 2, boot: 3, static: 4, ra: 9, dhcp: 16 } as const;
 export const TABLES = { default: 253, main: 254, local: 255 } as const;
 export const RTM_F_CLONED = 0x200;
+/** The route of the table that matches, not the way that is made of it. */
+export const RTM_F_FIB_MATCH = 0x2000;
 
 export const FRA = {
   DST: 1,

@@ -1,113 +1,16 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { release } from 'node:os';
 import { describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { NetNS } from '../index.js';
 import { home, inside, ip, outside, root } from '../testing/judge.js';
-import type { Address, Link, LinkOptions, Neighbour, Route, RouteEvent, Rtnetlink } from './index.js';
-import { IFA_F, IFF, NEIGHBOUR_STATES } from './raw.js';
+import { byText, ourAddresses, ourRoutes, same, theirAddresses, theirRoutes } from '../testing/rows.js';
+import type { LinkOptions, Neighbour, RouteEvent } from './index.js';
+import { NEIGHBOUR_STATES } from './raw.js';
 
-/** Numbers of the flags by the names that `ip` gives them. */
-const FLAGS: Readonly<Record<string, number>> = {
-  UP: IFF.UP,
-  BROADCAST: 2,
-  LOOPBACK: 8,
-  POINTOPOINT: 0x10,
-  NOARP: 0x80,
-  PROMISC: 0x100,
-  ALLMULTI: 0x200,
-  MASTER: 0x400,
-  SLAVE: 0x800,
-  MULTICAST: 0x1000,
-  LOWER_UP: IFF.LOWER_UP,
-};
-const flagBits = (names: readonly string[]) => names.reduce((bits, name) => bits | (FLAGS[name] ?? 0), 0);
-const VISIBLE = Object.values(FLAGS).reduce((a, b) => a | b, 0);
-
-/** Our links and `ip -j`'s, in one form. */
-function ourLinks(links: readonly Link[]) {
-  const names = new Map(links.map((link) => [link.index, link.name]));
-  return links.map((link) => ({
-    ifindex: link.index,
-    ifname: link.name,
-    flags: link.flags & VISIBLE,
-    mtu: link.mtu,
-    qdisc: link.qdisc,
-    operstate: link.operstate,
-    address: link.mac,
-    broadcast: link.broadcast,
-    txqlen: link.txQueueLength || undefined,
-    kind: link.kind,
-    master: link.master && names.get(link.master),
-    parent: link.parent && (link.parentNsid === undefined ? names.get(link.parent) : link.parent),
-    nsid: link.parentNsid,
-    alias: link.alias,
-    altnames: link.altNames.length ? link.altNames : undefined,
-  }));
-}
-
-function theirLinks(ns: NetNS) {
-  return ip(ns, '-d link').map((link) => {
-    return {
-      ifindex: link.ifindex,
-      ifname: link.ifname,
-      flags: flagBits(link.flags as string[]),
-      mtu: link.mtu,
-      qdisc: link.qdisc,
-      operstate: link.operstate,
-      address: link.address,
-      broadcast: link.broadcast,
-      txqlen: link.txqlen,
-      kind: (link.linkinfo as { info_kind?: string } | undefined)?.info_kind,
-      master: link.master,
-      parent: link.link ?? link.link_index,
-      nsid: link.link_netnsid,
-      alias: link.ifalias,
-      altnames: link.altnames,
-    };
-  });
-}
-
-function ourRoutes(rtnl: Rtnetlink, routes: readonly Route[]) {
-  const names = new Map(rtnl.links.list().map((link) => [link.index, link.name]));
-  const name = (index: number | string | undefined) => index && names.get(index as number);
-  return routes.map((route) => ({
-    type: route.type === 'unicast' ? undefined : route.type,
-    dst: route.dst,
-    gateway: route.gateway,
-    dev: name(route.link),
-    table: route.table === 254 ? undefined : route.table === 255 ? 'local' : String(route.table),
-    protocol: String(route.protocol),
-    scope: route.scope === 'global' || route.family === 6 ? undefined : route.scope,
-    prefsrc: route.source,
-    metric: route.metric,
-    mtu: route.mtu,
-    nexthops: route.nextHops?.map((hop) => ({ gateway: hop.gateway, dev: name(hop.link), weight: hop.weight })),
-    nhid: route.nextHopId,
-  }));
-}
-
-function theirRoutes(ns: NetNS, args: string) {
-  return ip(ns, args).map((route) => ({
-    type: route.type === 'unicast' ? undefined : route.type,
-    dst: route.dst,
-    gateway: route.gateway ?? (route.via as { host?: string } | undefined)?.host,
-    dev: route.dev,
-    table: route.table === 'main' ? undefined : route.table,
-    protocol: route.protocol,
-    scope: route.scope === 'global' ? undefined : route.scope,
-    prefsrc: route.prefsrc,
-    metric: route.metric,
-    mtu: (route.metrics as { mtu?: number }[] | undefined)?.[0]?.mtu,
-    nexthops: (
-      route.nexthops as { gateway?: string; via?: { host: string }; dev: string; weight: number }[] | undefined
-    )?.map((hop) => ({ gateway: hop.gateway ?? hop.via?.host, dev: hop.dev, weight: hop.weight })),
-    nhid: route.nhid,
-  }));
-}
-
-const same = ([ours, theirs]: unknown[]) => JSON.stringify(ours) === JSON.stringify(theirs);
-const byText = <T>(list: readonly T[]) => list.map((item) => JSON.stringify(item)).sort();
 const code = (name: string, more: object = {}) => expect.objectContaining({ code: name, ...more });
+/** Some refusals have had words since Linux 6.6 only. */
+const newer = !/^([1-5]\.|6\.[0-5]\.)/.test(release());
 
 describe.skipIf(!root)('links [needs root]', () => {
   it('a veth pair is made straight into two namespaces', () => {
@@ -142,7 +45,13 @@ describe.skipIf(!root)('links [needs root]', () => {
     ['macvlan', { kind: 'macvlan', name: 'x', parent: 'base', data: { mode: 'private' } }, { mode: 'private' }],
     ['macvtap', { kind: 'macvtap', name: 'x', parent: 'base', data: { mode: 'bridge' } }, { mode: 'bridge' }],
     ['ipvlan', { kind: 'ipvlan', name: 'x', parent: 'base', data: { mode: 'l3' } }, { mode: 'l3' }],
+    ['ipvtap', { kind: 'ipvtap', name: 'x', parent: 'base', data: { mode: 'l2', flag: 'private' } }, { mode: 'l2' }],
     ['vlan', { kind: 'vlan', name: 'x', parent: 'base', data: { id: 42 } }, { id: 42 }],
+    [
+      'vlan of a provider',
+      { kind: 'vlan', name: 'x', parent: 'base', data: { id: 4094, protocol: '802.1ad' } },
+      { id: 4094, protocol: '802.1ad' },
+    ],
     [
       'vxlan',
       {
@@ -247,7 +156,7 @@ describe.skipIf(!root)('links [needs root]', () => {
       code('EINVAL', { kernelMessage: expect.stringMatching(/mtu greater than device maximum/) }),
     );
     expect(() => links.set('v0', { netns: other })).toThrow(
-      code('EEXIST', { kernelMessage: expect.stringMatching(/in the target netns/) }),
+      code('EEXIST', newer ? { kernelMessage: expect.stringMatching(/in the target netns/) } : {}),
     );
     expect(() => links.get('nope')).toThrow(code('ENODEV', { hint: expect.any(String) }));
     expect(() => links.remove('nope')).toThrow(code('ENODEV'));
@@ -276,43 +185,18 @@ describe.skipIf(!root)('links [needs root]', () => {
       ns.rtnl.links.list();
       try { ns.rtnl.links.create({ kind: 'bridge', name: 'x' }) } catch (error) { console.log(error.code, error.hint) }
       ns.close();`;
-    const node = `${process.execPath} --conditions=iso-source --import tsx --input-type=module -e "$1"`;
+    const node = `${process.execPath} ${fromSources.join(' ')} --input-type=module -e "$1"`;
     const drop = 'setpriv --bounding-set=-net_admin --inh-caps=-net_admin';
     const said = outside(`cd ${home} && set -- '${script.replaceAll("'", `'\\''`)}' && unshare -n ${drop} ${node}`);
     expect(said.trim()).toBe('EPERM it needs CAP_NET_ADMIN in the user namespace that owns the network namespace');
   });
 
-  it('1,000 links: equal to ip’s dump; removed by their group at once', async () => {
-    using ns = NetNS.create();
-    const { rtnl } = ns;
-    rtnl.links.create({ kind: 'bridge', name: 'br0', up: true });
-    const master = rtnl.links.index('br0');
-    rtnl.batch(() => {
-      for (let i = 0; i < 500; i++) {
-        rtnl.links.create({
-          kind: 'veth',
-          name: `v${i}`,
-          group: 9,
-          master,
-          up: i % 2 === 0,
-          peer: { name: `w${i}`, mtu: 1000 + i },
-        });
-      }
-    });
-    rtnl.links.set('v3', { alias: 'three' });
-    rtnl.links.addNames('v4', 'the-fourth-of-the-links', 'four');
-    expect(rtnl.links.list({ stats: true }).length).toBe(1002);
-    // Operational states settle on their own.
-    await expect.poll(() => [ourLinks(rtnl.links.list()), theirLinks(ns)], { timeout: 15_000 }).toSatisfy(same);
-    expect(rtnl.links.list({ master: 'br0' }).length).toBe(500);
-    expect(rtnl.links.list({ kind: 'bridge' }).length).toBe(1);
-    rtnl.links.removeGroup(9);
-    expect(ip(ns, 'link').map((link) => link.ifname)).toEqual(['lo', 'br0']);
-  });
-
   it('counts what passes', async () => {
     using ns = NetNS.create();
-    inside(ns, 'ip addr add 10.1.1.1/24 dev lo; timeout 5 bash -c "echo hello > /dev/udp/127.0.0.1/9" || true');
+    const socket = ns.datagram();
+    await new Promise((sent) => socket.send('hello', 9, '127.0.0.1', sent));
+    socket.close();
+    await once(socket, 'close');
     const stats = ns.rtnl.links.stats('lo');
     const [link] = ip(ns, '-s link show lo') as [{ stats64: { rx: { bytes: number }; tx: { packets: number } } }];
     expect(Number(stats.rxBytes)).toBe(link.stats64.rx.bytes);
@@ -322,19 +206,6 @@ describe.skipIf(!root)('links [needs root]', () => {
 });
 
 describe.skipIf(!root)('addresses [needs root]', () => {
-  const form = (address: Address) => ({
-    address: address.address,
-    prefixlen: address.prefixLength,
-    peer: address.peer,
-    broadcast: address.broadcast,
-    scope: address.scope,
-    label: address.label,
-    metric: address.metric,
-    forever: address.validFor === undefined,
-    flags: Object.keys(IFA_F).filter(
-      (name) => ['nodad', 'tentative', 'secondary'].includes(name) && address.flags.includes(name as 'nodad'),
-    ),
-  });
   it('equal ip’s, of every sort', () => {
     using ns = NetNS.create();
     const { links, addresses } = ns.rtnl;
@@ -355,20 +226,7 @@ describe.skipIf(!root)('addresses [needs root]', () => {
     addresses.create({ link: 'v1', address: 'fd00::1/64', flags: ['nodad'] });
     addresses.create({ link: 'v1', address: 'fd00::2/64', flags: ['nodad', 'noprefixroute'] });
     addresses.create({ link: 'lo', address: '127.0.0.5/8' });
-    const theirs = ip(ns, '-d addr').flatMap((link) =>
-      (link.addr_info as Record<string, unknown>[]).map((info) => ({
-        address: info.address && info.local ? info.local : (info.local ?? info.address),
-        prefixlen: info.prefixlen,
-        peer: info.address,
-        broadcast: info.broadcast,
-        scope: info.scope,
-        label: info.label,
-        metric: info.metric,
-        forever: info.valid_life_time === 4294967295,
-        flags: ['secondary', 'nodad', 'tentative'].filter((flag) => info[flag]),
-      })),
-    );
-    expect(byText(addresses.list().map(form))).toEqual(byText(theirs));
+    expect(byText(ourAddresses(ns.rtnl, addresses.list()))).toEqual(byText(theirAddresses(ns)));
     expect(
       addresses
         .list({ link: 'v1', family: 6 })
@@ -384,6 +242,23 @@ describe.skipIf(!root)('addresses [needs root]', () => {
     addresses.remove({ link: 'v1', address: 'fd00::1/64' });
     expect(inside(ns, 'ip addr')).not.toMatch(/10\.9\.0\.1|fd00::1\//);
     expect(() => addresses.create({ link: 'v0', address: '10.0.0.1/24' })).toThrow(code('EEXIST'));
+    // With the first address of a subnet the kernel takes the others, unless it is told to promote one of them.
+    ns.sysctl.set('net.ipv4.conf.all.promote_secondaries', 0);
+    ns.sysctl.set('net.ipv4.conf.v0.promote_secondaries', 0);
+    addresses.remove({ link: 'v0', address: '10.0.0.1/24' });
+    expect(inside(ns, 'ip -4 addr show v0')).not.toMatch(/ 10\.0\.0\.[12]\//);
+    ns.sysctl.set('net.ipv4.conf.v0.promote_secondaries', 1);
+    for (const address of ['10.0.0.1/24', '10.0.0.2/24']) addresses.create({ link: 'v0', address });
+    addresses.remove({ link: 'v0', address: '10.0.0.1/24' });
+    expect(inside(ns, 'ip -4 addr show v0')).toMatch(/ 10\.0\.0\.2\//);
+    // A link that goes down loses its IPv6 addresses and its routes, and has none of them when it comes up again.
+    ns.rtnl.routes.create({ dst: '192.0.2.0/24', link: 'v1' });
+    links.set('v1', { up: false });
+    links.set('v1', { up: true });
+    expect(ns.rtnl.routes.list({ table: 'main' }).some(({ dst }) => dst === '192.0.2.0/24')).toBe(false);
+    expect(byText(ourAddresses(ns.rtnl, addresses.list({ family: 4 })))).toEqual(
+      byText(theirAddresses(ns).filter(({ address }) => !`${address}`.includes(':'))),
+    );
     expect(() => addresses.remove({ link: 'v0', address: '10.3.0.1/24' })).toThrow(code('EADDRNOTAVAIL'));
     expect(() => addresses.create({ link: 'nope', address: '10.0.0.1/24' })).toThrow(code('ENODEV'));
     for (const address of ['10.0.0.1/33', 'x', '10.0.0/8', 'fd00::1/129'])
@@ -394,10 +269,14 @@ describe.skipIf(!root)('addresses [needs root]', () => {
     using ns = NetNS.create();
     ns.rtnl.links.create({ kind: 'veth', name: 'v0', up: true, peer: { name: 'v1' } });
     ns.rtnl.links.set('v1', { up: true });
-    for (let i = 1; i <= 20; i++) {
+    for (let i = 1; i <= 50; i++) {
       ns.rtnl.addresses.create({ link: 'v0', address: `fd00::${i}/64`, flags: ['nodad'] });
-      inside(ns, `python3 -c "import socket; socket.socket(socket.AF_INET6).bind(('fd00::${i}', 80))"`);
+      const socket = ns.datagram({ host: `fd00::${i}`, port: 80 });
+      socket.close();
+      await once(socket, 'close');
     }
+    ns.rtnl.addresses.create({ link: 'v0', address: 'fd00::ff/64' });
+    expect(() => ns.datagram({ host: 'fd00::ff', port: 80 })).toThrow(code('EADDRNOTAVAIL'));
   });
 });
 
@@ -469,6 +348,20 @@ describe.skipIf(!root)('routes, rules, neighbours, next hops [needs root]', () =
         blackhole: hop.blackhole !== undefined,
       })),
     );
+    for (const [to, via] of [
+      ['8.8.8.8', '10.0.0.2'],
+      ['192.0.2.9', undefined],
+      ['10.0.0.1', undefined],
+      ['fd00::1', undefined],
+      ['fd00::7', undefined],
+      ['2001:db8::1', 'fd00::2'],
+    ] as const) {
+      const [theirs] = ip(ns, `route get fibmatch ${to}`) as [{ type?: string; dst: string; gateway?: string }];
+      const { type, dst, gateway } = routes.get(to);
+      expect([type, dst, gateway], to).toEqual([theirs.type ?? 'unicast', theirs.dst, theirs.gateway]);
+      expect(gateway, to).toBe(via);
+    }
+    expect(() => routes.get('198.51.101.1')).toThrow(code('EHOSTUNREACH'));
     nextHops.replace({ id: 7, gateway: '10.0.0.10', link: 'v0' });
     nextHops.remove(8);
     expect(inside(ns, 'ip nexthop')).toMatch(/id 7 via 10.0.0.10(?!.*id 8)/s);
@@ -497,55 +390,6 @@ describe.skipIf(!root)('routes, rules, neighbours, next hops [needs root]', () =
     );
   });
 
-  it('20,000 routes in a batch: equal to ip’s dump; a batch says which failed, and does the others', () => {
-    using ns = lab();
-    const { rtnl } = ns;
-    const link = rtnl.links.index('v0');
-    rtnl.batch(() => {
-      for (let i = 0; i < 20_000; i++)
-        rtnl.routes.create({ dst: `11.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, gateway: '10.0.0.2', link, metric: i });
-    });
-    const ours = rtnl.routes.list({ family: 4, table: 'main' });
-    expect(ours.length).toBe(20_002);
-    expect(byText(ourRoutes(rtnl, ours))).toEqual(byText(theirRoutes(ns, '-4 -d route')));
-    expect(() =>
-      rtnl.batch(() => {
-        rtnl.routes.create({ dst: '12.0.0.0/24', link });
-        rtnl.routes.create({ dst: '12.0.1.0/24', gateway: '99.0.0.1', link });
-        rtnl.routes.create({ dst: '12.0.2.0/24', link });
-      }),
-    ).toThrow(code('ENETUNREACH', { info: expect.objectContaining({ index: 1 }) }));
-    expect(
-      rtnl.routes
-        .list({ table: 'main' })
-        .filter((route) => route.dst.startsWith('12.'))
-        .map((route) => route.dst),
-    ).toEqual(['12.0.0.0/24', '12.0.2.0/24']);
-  });
-
-  it('a dump under churn holds each member that never changes once', async () => {
-    using ns = NetNS.create();
-    const { rtnl } = ns;
-    for (let i = 0; i < 200; i++) rtnl.links.create({ kind: 'ifb', name: `keep${i}` });
-    const net = `--net=/proc/${process.pid}/fd/${ns.fd.number}`;
-    const loop = 'for i in $(seq 5000); do ip link add c type bridge; ip link del c; done';
-    const churn = spawn('nsenter', [net, 'sh', '-c', loop], { stdio: 'ignore' });
-    try {
-      for (let i = 0; i < 100; i++) {
-        const kept = rtnl.links
-          .list()
-          .filter((link) => link.name.startsWith('keep'))
-          .map((link) => link.name);
-        expect(new Set(kept).size).toBe(200);
-        expect(kept.length).toBe(200);
-      }
-      expect(churn.exitCode).toBeNull();
-    } finally {
-      churn.kill('SIGKILL');
-      if (churn.exitCode === null) await once(churn, 'exit');
-    }
-  });
-
   it('rules equal ip’s', () => {
     using ns = lab();
     const { rules } = ns.rtnl;
@@ -569,30 +413,41 @@ describe.skipIf(!root)('routes, rules, neighbours, next hops [needs root]', () =
       table: 7,
       invert: true,
     });
+    const words = { 254: 'main', 255: 'local', 253: 'default' } as Readonly<Record<number, string>>;
+    const prefix = (address: unknown, length: unknown, bits: number) =>
+      address === undefined || address === 'all' ? undefined : `${address}/${length ?? bits}`;
+    const range = (rule: Record<string, unknown>, of: 'sport' | 'dport') =>
+      rule[of] !== undefined ? [rule[of], rule[of]] : rule[`${of}_start`] && [rule[`${of}_start`], rule[`${of}_end`]];
     for (const family of [4, 6] as const) {
-      const theirs = ip(ns, `-${family} rule`).map((rule) => [
-        rule.priority,
-        rule.src === 'all' ? undefined : `${rule.src}/${rule.srclen ?? 32}`,
-        rule.iif,
-        rule.oif,
-        rule.not !== undefined,
-        rule.goto,
-      ]);
-      const ours = rules
-        .list({ family })
-        .map((rule) => [rule.priority, rule.from, rule.iif, rule.oif, rule.invert, rule.goto]);
+      const bits = family === 4 ? 32 : 128;
+      const theirs = ip(ns, `-${family} rule`).map((rule) => ({
+        priority: rule.priority,
+        from: prefix(rule.src, rule.srclen, bits),
+        to: prefix(rule.dst, rule.dstlen, bits),
+        iif: rule.iif,
+        oif: rule.oif,
+        mark: rule.fwmark === undefined ? undefined : Number(rule.fwmark),
+        mask: rule.fwmask === undefined ? undefined : Number(rule.fwmask),
+        invert: rule.not !== undefined,
+        goto: rule.goto,
+        action: rule.action ?? (rule.goto === undefined ? 'lookup' : 'goto'),
+        table: rule.table,
+        // A machine without /etc/protocols has no word for it.
+        ipProtocol: rule.ipproto === 'ipproto-6' ? 'tcp' : rule.ipproto,
+        sourcePorts: range(rule, 'sport'),
+        destinationPorts: range(rule, 'dport'),
+        suppressPrefixLength: rule.suppress_prefixlen,
+      }));
+      const ours = rules.list({ family }).map(({ family, ...rule }) => ({
+        ...rule,
+        // A mask of all bits is one that was not given.
+        mask: rule.mask === 0xffffffff || rule.mark === undefined ? undefined : rule.mask,
+        table: rule.table === 0 ? undefined : (words[rule.table] ?? `${rule.table}`),
+        ipProtocol: rule.ipProtocol === 6 ? 'tcp' : rule.ipProtocol,
+      }));
       expect(ours).toEqual(theirs);
+      expect(ours.length).toBe(family === 4 ? 7 : 3);
     }
-    expect(inside(ns, 'ip rule')).toMatch(/104:\s+not from all ipproto tcp sport 5 dport 80-90 lookup 7/);
-    expect(inside(ns, 'ip rule')).toMatch(
-      /101:\s+from all to 192.0.2.0\/24 fwmark 0x5\/0xff iif v0 lookup main suppress_prefixlength 0/,
-    );
-    expect(rules.list({ family: 4 }).find((rule) => rule.priority === 104)).toMatchObject({
-      destinationPorts: [80, 90],
-      sourcePorts: [5, 5],
-      ipProtocol: 6,
-      table: 7,
-    });
     rules.remove({ priority: 100 });
     expect(inside(ns, 'ip rule')).not.toMatch(/100:/);
     expect(() => rules.remove({ priority: 100 })).toThrow(code('ENOENT'));

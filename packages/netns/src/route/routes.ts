@@ -3,7 +3,7 @@ import { type Family, familyOf, ipBytes, parsePrefix } from '../ip/ip.js';
 import { Message } from '../netlink/message.js';
 import { AF, NLM_F } from '../netlink/raw.js';
 import { numberOf } from './name.js';
-import { PROTOCOLS, ROUTE_TYPES, RTA, RTAX, RTM, RTMSG, RTNH, RTNH_F, SCOPES, TABLES } from './raw.js';
+import { PROTOCOLS, ROUTE_TYPES, RTA, RTAX, RTM, RTM_F_FIB_MATCH, RTMSG, RTNH, RTNH_F, SCOPES, TABLES } from './raw.js';
 import type { Requests } from './requests.js';
 import { type NextHop, type Route, type RouteOptions, readRoute } from './route.js';
 
@@ -68,6 +68,25 @@ export class Routes {
    */
   remove(options: RouteOptions): void {
     this.#rtnl.request(this.#message('DEL', { scope: 'nowhere', protocol: 'unspec', type: 'unspec', ...options }, 0));
+  }
+
+  /**
+   * The route by which the kernel sends to an address: `ip route get fibmatch`. It answers without waiting for who changes routes.
+   *
+   * @param destination - an IP address
+   * @returns the route; type `local` where the address is this namespace's own
+   * @throws KernelError `ENETUNREACH`, `EHOSTUNREACH` … where there is none
+   */
+  get(destination: string): Route {
+    const family = familyOf(destination);
+    const message = new Message(`RTM_GETROUTE ${destination}`, RTM.GETROUTE, 0, RTA);
+    message.header(RTMSG, (header) => {
+      header[0] = family === 4 ? AF.INET : AF.INET6;
+      header[1] = family === 4 ? 32 : 128;
+      header.writeUInt32LE(RTM_F_FIB_MATCH, 8);
+    });
+    message.raw(RTA.DST, ipBytes(destination));
+    return this.#rtnl.one(message, (reply) => readRoute(reply) as Route);
   }
 
   /**

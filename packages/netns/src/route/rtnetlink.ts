@@ -45,6 +45,9 @@ export class Rtnetlink implements Requests, Disposable {
   readonly #socket: NetlinkSocket;
   readonly #home: SocketHome | undefined;
   #batch: Message[] | undefined;
+  #later: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  #closed = false;
 
   private constructor(socket: NetlinkSocket, home: SocketHome | undefined) {
     this.#socket = socket;
@@ -73,6 +76,17 @@ export class Rtnetlink implements Requests, Disposable {
   }
 
   /**
+   * The same as {@link Rtnetlink.open} while the event loop goes on.
+   *
+   * @param options - as there
+   * @returns the connection
+   * @throws KernelError as there
+   */
+  static async openAsync(options: NetlinkSocketOptions = {}): Promise<Rtnetlink> {
+    return new Rtnetlink(await NetlinkSocket.openAsync(NETLINK.ROUTE, options), options.home);
+  }
+
+  /**
    * Sends many changes with few system calls: what `build` asks for is collected and sent when it returns. They are not a
    * transaction: where one fails, the others are done all the same. Questions (`get`, `list`, names that have to be looked
    * up) are answered at once, before any of the changes; name links that the batch itself makes by their index.
@@ -81,6 +95,41 @@ export class Rtnetlink implements Requests, Disposable {
    * @throws KernelError the first refusal, its place in `info.index`
    */
   batch(build: () => void): void {
+    check(this.#socket.batch(this.#collect(build)));
+  }
+
+  /**
+   * The same as {@link Rtnetlink.batch} while the event loop goes on: a thread of Node's pool waits for the kernel. For what takes that
+   * long: removing a link takes up to 20 ms. Several are done one after the other.
+   *
+   * @param build - makes the changes
+   * @returns done when they are
+   * @throws KernelError as {@link Rtnetlink.batch}
+   *
+   * @example
+   * ```ts root
+   * import { NetNS } from '@iso/netns';
+   * using lab = NetNS.create();
+   * const { links } = lab.rtnl;
+   * links.create({ kind: 'veth', name: 'v0', peer: { name: 'v1' } });
+   * await lab.rtnl.later(() => links.remove('v0'));
+   * if (links.list().length !== 1) throw new Error('still there');
+   * ```
+   */
+  later(build: () => void): Promise<void> {
+    const messages = this.#collect(build);
+    const done = this.#later.then(async () => check(await this.#socket.batchLater(messages)));
+    this.#waiting += 1;
+    this.#later = done
+      .catch(() => {})
+      .then(() => {
+        this.#waiting -= 1;
+        if (this.#closed && this.#waiting === 0) this.#socket.close();
+      });
+    return done;
+  }
+
+  #collect(build: () => void): Message[] {
     if (this.#batch) throw new Error('a batch inside of a batch');
     const messages: Message[] = [];
     this.#batch = messages;
@@ -89,9 +138,7 @@ export class Rtnetlink implements Requests, Disposable {
     } finally {
       this.#batch = undefined;
     }
-    const outcomes = this.#socket.batch(messages);
-    const index = outcomes.findIndex((outcome) => outcome);
-    if (index >= 0) throw Object.assign(outcomes[index] as Error, { info: { ...outcomes[index]?.info, index } });
+    return messages;
   }
 
   /**
@@ -121,8 +168,16 @@ export class Rtnetlink implements Requests, Disposable {
     this.#socket.request(message, (reply) => {
       value = read(reply);
     });
-    if (value === undefined) throw malformed(`an acknowledgement of ${message.call} without its answer`, 0);
-    return value;
+    return answered(message, value);
+  }
+
+  /** {@inheritDoc Requests.oneLater} */
+  async oneLater<T>(message: Message, read: (reply: Replies) => T): Promise<T> {
+    let value: T | undefined;
+    await this.#socket.requestLater(message, (reply) => {
+      value = read(reply);
+    });
+    return answered(message, value);
   }
 
   /** {@inheritDoc Requests.dump} */
@@ -145,13 +200,24 @@ export class Rtnetlink implements Requests, Disposable {
     return request.readInt32LE(IFNAMSIZ);
   }
 
-  /** Closes it. */
+  /** Closes it. What {@link Rtnetlink.later} is at is done all the same. */
   close(): void {
-    this.#socket.close();
+    this.#closed = true;
+    if (this.#waiting === 0) this.#socket.close();
   }
 
   /** The same as {@link Rtnetlink.close}. */
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function answered<T>(message: Message, value: T | undefined): T {
+  if (value === undefined) throw malformed(`an acknowledgement of ${message.call} without its answer`, 0);
+  return value;
+}
+
+function check(outcomes: readonly (KernelError | undefined)[]): void {
+  const index = outcomes.findIndex((outcome) => outcome);
+  if (index >= 0) throw Object.assign(outcomes[index] as Error, { info: { ...outcomes[index]?.info, index } });
 }

@@ -216,6 +216,105 @@ describe.skipIf(!root)('traffic control [needs root]', () => {
     if (here) expect(inside(ns, 'tc qdisc show dev v0')).toContain(kind);
   });
 
+  /** Two namespaces on a wire, and how long a datagram takes on it; undefined for one that is lost. */
+  function wire() {
+    const [a, b] = [NetNS.create(), NetNS.create()];
+    a.rtnl.links.create({ kind: 'veth', name: 'v0', up: true, peer: { name: 'v1', netns: b } });
+    b.rtnl.links.set('v1', { up: true });
+    a.rtnl.addresses.create({ link: 'v0', address: '10.0.0.1/24' });
+    b.rtnl.addresses.create({ link: 'v1', address: '10.0.0.2/24' });
+    const [from, to] = [a.datagram(), b.datagram({ host: '10.0.0.2', port: 5000 })];
+    const passes = (text: string, patience: number) =>
+      new Promise<number | undefined>((resolve) => {
+        const start = performance.now();
+        const finish = (took: number | undefined) => {
+          clearTimeout(timer);
+          to.off('message', hear);
+          resolve(took);
+        };
+        const hear = (said: Buffer) => String(said) === text && finish(performance.now() - start);
+        const timer = setTimeout(finish, patience, undefined);
+        to.on('message', hear);
+        from.send(text, 5000, '10.0.0.2');
+      });
+    const close = async () => {
+      for (const socket of [from, to]) {
+        socket.close();
+        await once(socket, 'close');
+      }
+      for (const ns of [a, b]) ns.close();
+    };
+    return { a, passes, close };
+  }
+
+  /** Whether the kernel has what is made; where it has not, it says so. */
+  function has(make: () => void): boolean {
+    try {
+      make();
+      return true;
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'EUNSUPPORTED' });
+      return false;
+    }
+  }
+
+  it('netem, where there is one, delays and loses', async () => {
+    const { a, passes, close } = wire();
+    // Whose the address is has to be known.
+    expect(await passes('first', 5000)).toBeDefined();
+    const { qdiscs } = a.rtnl;
+    if (has(() => qdiscs.create({ link: 'v0' }, { kind: 'netem', delay: 300 }))) {
+      const took = await passes('late', 5000);
+      expect(took).toBeGreaterThan(295);
+      qdiscs.replace({ link: 'v0' }, { kind: 'netem', loss: 100 });
+      expect(await passes('lost', 500)).toBeUndefined();
+      expect(qdiscs.list({ link: 'v0' })[0]?.drops).toBeGreaterThan(0);
+      qdiscs.remove({ link: 'v0' });
+      expect(await passes('again', 5000)).toBeLessThan(295);
+    }
+    await close();
+  });
+
+  it('fq_codel, where there is one, lets who sends little pass before who sends much', async () => {
+    const { a, passes, close } = wire();
+    expect(await passes('first', 5000)).toBeDefined();
+    const { qdiscs, classes } = a.rtnl;
+    qdiscs.create({ link: 'v0', handle: '1:' }, { kind: 'htb', defaultClass: 1 });
+    classes.create({ link: 'v0', parent: '1:', handle: '1:1' }, { rate: 1e6, burst: 3000 });
+    const flood = async () => {
+      const much = a.datagram();
+      for (let i = 0; i < 80; i++) much.send(Buffer.alloc(1400), 5001, '10.0.0.2', () => {});
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      const took = await passes('a word between', 20_000);
+      much.close();
+      await once(much, 'close');
+      return took as number;
+    };
+    qdiscs.create({ link: 'v0', parent: '1:1', handle: '10:' }, { kind: 'pfifo', limit: 1000 });
+    const waits = await flood();
+    expect(waits).toBeGreaterThan(400);
+    const fair = { kind: 'fq_codel', target: 1000, interval: 2000 } as const;
+    if (has(() => qdiscs.replace({ link: 'v0', parent: '1:1', handle: '20:' }, fair)))
+      expect(await flood()).toBeLessThan(waits / 2);
+    await close();
+  });
+
+  it('police, where there is one, drops what is beyond its rate', async () => {
+    const { a, passes, close } = wire();
+    expect(await passes('first', 5000)).toBeDefined();
+    const { qdiscs, filters } = a.rtnl;
+    qdiscs.create({ link: 'v0' }, { kind: 'clsact' });
+    const action = { kind: 'police', rate: 8000, burst: 500 } as const;
+    if (has(() => filters.create({ link: 'v0', parent: 'egress', priority: 1 }, { kind: 'matchall', action }))) {
+      const passed = await Promise.all(Array.from({ length: 20 }, (_, i) => passes(`${i} `.padEnd(200, 'x'), 500)));
+      const count = passed.filter((took) => took !== undefined).length;
+      // The burst, and what the rate lets through while they are sent.
+      expect(count).toBeGreaterThanOrEqual(1);
+      expect(count).toBeLessThan(10);
+    }
+    await close();
+  });
+
   it('tbf holds its rate', async () => {
     using a = NetNS.create();
     using b = NetNS.create();

@@ -33,11 +33,16 @@ export function supported(feature: string, send: () => void): void {
   try {
     send();
   } catch (error) {
-    const said = KernelError.is(error, 'ENOENT') ? (error.kernelMessage ?? '') : '';
-    if (!/unknown|not found|Failed to load/i.test(said) && !(KernelError.is(error, 'ENOENT') && said === ''))
-      throw error;
-    throw new UnsupportedError(feature, `the kernel answered ENOENT${said ? `, ${said}` : ''}`, { cause: error });
+    throw lacking(feature, error);
   }
+}
+
+/** The error where the kernel lacks what was sent; any other comes back as it is. */
+export function lacking(feature: string, error: unknown): unknown {
+  if (!KernelError.is(error, 'ENOENT')) return error;
+  const said = error.kernelMessage ?? '';
+  if (said !== '' && !/unknown|not found|Failed to load/i.test(said)) return error;
+  return new UnsupportedError(feature, `the kernel answered ENOENT${said ? `, ${said}` : ''}`, { cause: error });
 }
 
 /** Reads RTM_NEWQDISC and RTM_NEWTCLASS. */

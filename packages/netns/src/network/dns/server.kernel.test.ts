@@ -26,10 +26,10 @@ describe.skipIf(!root)('NameServer [needs root]', () => {
   let box: NetNS;
   let other: NetNS;
   let network: BridgeNetwork;
-  beforeEach(() => {
+  beforeEach(async () => {
     [host, box, other] = [NetNS.create(), NetNS.create(), NetNS.create()];
     network = BridgeNetwork.create({ name: 'app', host, subnets: ['10.50.0.0/24', 'fd00:50::/64'] });
-    network.attach(box, { names: ['web', 'www'] });
+    await network.attach(box, { names: ['web', 'www'] });
   });
   afterEach(() => {
     network.close();
@@ -48,11 +48,11 @@ describe.skipIf(!root)('NameServer [needs root]', () => {
     expect(await ask('WWW')).toBe('10.50.0.2\nfd00:50::2');
     expect(await ask('host.internal')).toBe('10.50.0.1');
     expect(await ask('db')).toBe('');
-    const endpoint = network.attach(other, { names: ['db'] });
+    const endpoint = await network.attach(other, { names: ['db'] });
     expect(await ask('db')).toBe('10.50.0.3\nfd00:50::3');
     expect(await resolve(box, conf, "getent hosts 10.50.0.3 | awk '{print $2}'")).toBe('db');
     expect(await resolve(box, conf, "getent hosts fd00:50::2 | awk '{print $2}'")).toBe('web');
-    endpoint.detach();
+    await endpoint.detach();
     expect(await ask('db')).toBe('');
     expect(names.resolvConf({ search: ['app.local'] })).toBe('nameserver 127.0.0.11\nsearch app.local\n');
     expect(() => names.resolvConf({ search: ['a\nnameserver 1.2.3.4'] })).toThrow(code('ERR_INVALID_ARG_VALUE'));
@@ -87,7 +87,7 @@ describe.skipIf(!root)('NameServer [needs root]', () => {
     await names.close();
     asked = 0;
     using internal = BridgeNetwork.create({ name: 'inside', host, subnets: ['10.51.0.0/24'], internal: true });
-    internal.attach(other, { names: ['safe'] });
+    await internal.attach(other, { names: ['safe'] });
     await using shut = await NameServer.start({ netns: other, networks: [internal], forward });
     expect(await resolve(other, shut.resolvConf(), 'getent ahostsv4 example.org')).toMatch(/^failed/);
     expect(await resolve(other, shut.resolvConf(), "getent ahostsv4 safe | awk '{print $1}' | sort -u")).toBe(
@@ -117,6 +117,46 @@ describe.skipIf(!root)('NameServer [needs root]', () => {
     client.send(question, 53, names.address);
     const [answer] = (await once(client, 'message')) as [Buffer];
     expect(answer.subarray(-4)).toEqual(Buffer.from([10, 50, 0, 2]));
+    client.close();
+    await once(client, 'close');
+  });
+
+  it('what does not fit is cut and comes by TCP; a name without an address of that family is no error; nor is nobody to ask', async () => {
+    const many = Array.from({ length: 100 }, (_, i) => `10.60.0.${i + 1}`);
+    const forward = { from: host, servers: ['127.0.0.1'] };
+    const hosts = { 'many.internal': many, 'four.internal': ['10.60.0.1'] };
+    await using names = await NameServer.start({ netns: box, networks: [network], hosts, forward });
+    /** What dig says, which is not ours. */
+    const dig = async (...args: string[]) => {
+      const enter = [`--net=/proc/${process.pid}/fd/${box.fd.number}`, 'dig', `@${names.address}`, '+tries=1'];
+      return (await run('nsenter', [...enter, ...args])).stdout;
+    };
+    const answers = (said: string) => Number(/ANSWER: (\d+)/.exec(said)?.[1]);
+    const [plain, small, large, whole, none, dead] = await Promise.all([
+      dig('+noedns', '+ignore', 'many.internal'),
+      dig('+bufsize=1232', '+ignore', 'many.internal'),
+      dig('+bufsize=4096', '+ignore', 'MANY.internal'),
+      dig('+bufsize=512', 'many.internal'),
+      dig('four.internal', 'AAAA'),
+      dig('elsewhere.example'),
+    ]);
+    for (const cut of [plain, small]) expect(cut).toMatch(/flags:[a-z ]* tc/);
+    expect([answers(large), answers(whole)]).toEqual([100, 100]);
+    expect(large).not.toMatch(/flags:[a-z ]* tc/);
+    expect(none).toMatch(/status: NOERROR/);
+    expect(answers(none)).toBe(0);
+    // Nobody listens there, which the kernel says at once.
+    expect(dead).toMatch(/status: SERVFAIL/);
+    const client = box.datagram();
+    const seen = new Set<number>();
+    client.on('message', (bytes) => seen.add(bytes.readUInt16BE(0)));
+    const question = Buffer.from(`0000010000010000000000000377656200${'00010001'}`, 'hex');
+    for (let id = 1; id <= 2000; id++) {
+      question.writeUInt16BE(id);
+      client.send(Buffer.from(question), 53, names.address);
+      // As many as a socket buffers.
+      if (id % 100 === 0) await expect.poll(() => seen.size, { timeout: 5000, interval: 2 }).toBe(id);
+    }
     client.close();
     await once(client, 'close');
   });

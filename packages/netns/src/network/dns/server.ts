@@ -2,22 +2,29 @@ import type { Socket as DatagramSocket } from 'node:dgram';
 import { once } from 'node:events';
 import type { Server, Socket } from 'node:net';
 import { debuglog } from 'node:util';
-import { invalid } from '@iso/sys';
 import { familyOf, ipBytes, ipText } from '../../ip/ip.js';
 import type { NetNS } from '../../namespace/netns.js';
 import type { Network } from '../network.js';
+import { resolvText } from '../resolv-file.js';
+import { givenAddresses } from './addresses.js';
 import { type Answer, answers, type Query, RCODE, readQuery, reverseAddress, TYPE, writeAnswer } from './message.js';
+import type { NamePolicy } from './policy.js';
 
 /** What a name server knows, and whom it asks. */
 export interface NameServerOptions {
   /** Where it listens. */
   netns: NetNS;
   /** Whose endpoints' names it knows: as they are when it is asked. */
-  networks: readonly Network[];
+  networks: readonly Pick<Network, 'members' | 'internal'>[];
   /** Names and addresses besides: `{ 'host.internal': ['10.50.0.1'] }`. */
   hosts?: Readonly<Record<string, readonly string[]>>;
   /** Where it sends what it does not know: the namespace, and addresses of servers there; default nowhere. */
   forward?: { from: NetNS; servers: readonly string[] };
+  /**
+   * Lists of what may be reached, of endpoints that ask here: names that none of them permits are unknown, and not passed on, so that
+   * nothing leaves in questions; addresses in answers are let through before who asked has them.
+   */
+  egress?: readonly NamePolicy[];
   /** Default `127.0.0.11`, as Docker has it. */
   address?: string;
   port?: number;
@@ -43,7 +50,7 @@ const debug = debuglog('iso');
  * using host = NetNS.create();
  * using box = NetNS.create();
  * using network = BridgeNetwork.create({ name: 'app', host, subnets: ['10.50.0.0/24'] });
- * network.attach(box, { names: ['web'] });
+ * await network.attach(box, { names: ['web'] });
  * await using names = await NameServer.start({ netns: box, networks: [network] });
  * if (!names.resolvConf().includes('nameserver 127.0.0.11')) throw new Error('not for resolv.conf');
  * ```
@@ -100,15 +107,7 @@ export class NameServer implements AsyncDisposable {
    * @returns for a file inside
    */
   resolvConf(options: { search?: readonly string[]; options?: readonly string[] } = {}): string {
-    const lines = [`nameserver ${this.address}`];
-    for (const [word, values] of [
-      ['search', options.search],
-      ['options', options.options],
-    ] as const) {
-      if (values?.some((value) => /\s/.test(value))) throw invalid(`${word}: a value holds a space or a line end`);
-      if (values?.length) lines.push(`${word} ${values.join(' ')}`);
-    }
-    return `${lines.join('\n')}\n`;
+    return resolvText({ servers: [this.address], ...options });
   }
 
   #serve(socket: Socket): void {
@@ -146,16 +145,28 @@ export class NameServer implements AsyncDisposable {
     const server =
       networks.every((network) => network.internal) && networks.length > 0 ? undefined : forward?.servers[0];
     if (!forward || server === undefined) return reply(RCODE.NXDOMAIN);
+    const policies = this.#options.egress?.filter((policy) => policy.permits(query.name));
+    if (policies?.length === 0) {
+      for (const policy of this.#options.egress ?? []) policy.refused(query.name);
+      return reply(RCODE.NXDOMAIN);
+    }
     if (this.#inFlight >= IN_FLIGHT) return reply(RCODE.SERVFAIL);
     this.#inFlight += 1;
     this.#forward(bytes, query, transport, forward.from, forward.servers)
-      .then(
-        (answer) =>
-          send(
-            transport === 'udp' && answer.length > size ? writeAnswer(bytes, query, RCODE.NOERROR, filler, 0) : answer,
-          ),
-        () => reply(RCODE.SERVFAIL),
-      )
+      .then((answer) => {
+        // What is kept back here comes again, when it is asked for by TCP.
+        if (transport === 'udp' && answer.length > size)
+          return send(writeAnswer(bytes, query, RCODE.NOERROR, filler, 0));
+        if (policies?.length) {
+          const given = givenAddresses(answer, query.name, query.end);
+          for (const policy of policies) policy.answered(query.name, given);
+        }
+        send(answer);
+      })
+      .catch((error: Error) => {
+        debug('name server: %s: %s', query.name, error.message);
+        reply(RCODE.SERVFAIL);
+      })
       .finally(() => {
         this.#inFlight -= 1;
       });
@@ -167,13 +178,13 @@ export class NameServer implements AsyncDisposable {
     if (asked !== undefined) {
       if (type !== TYPE.PTR) return undefined;
       const address = ipText(ipBytes(asked));
-      const owner = this.#endpoints().find(({ ip, ip6 }) => ip === address || ip6 === address);
+      const owner = this.#members().find(({ ip, ip6 }) => ip === address || ip6 === address);
       const [own] = owner?.names ?? [];
       return own === undefined ? undefined : [{ type: TYPE.PTR, name: own }];
     }
     const hosts = this.#options.hosts ?? {};
     const listed = Object.entries(hosts).filter(([host]) => host.toLowerCase() === name);
-    const owners = this.#endpoints().filter((endpoint) => endpoint.names.some((own) => own.toLowerCase() === name));
+    const owners = this.#members().filter((member) => member.names.some((own) => own.toLowerCase() === name));
     if (listed.length === 0 && owners.length === 0) return undefined;
     const addresses = [...listed.flatMap(([, list]) => list), ...owners.flatMap(({ ip, ip6 }) => [ip, ip6])];
     return addresses
@@ -182,8 +193,8 @@ export class NameServer implements AsyncDisposable {
       .filter((answer) => answer.type === type || type === TYPE.ANY);
   }
 
-  #endpoints() {
-    return this.#options.networks.flatMap((network) => [...network.endpoints]);
+  #members() {
+    return this.#options.networks.flatMap((network) => network.members);
   }
 
   /** Asks one server after the other. */
@@ -242,11 +253,13 @@ function askDatagram(from: NetNS, server: string, bytes: Buffer, query: Query): 
   return new Promise<Buffer>((resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason));
     socket.on('error', reject);
-    socket.on('message', (answer, peer) => {
-      if (peer.port === PORT && peer.address === server && answers(answer, bytes, query.end)) resolve(answer);
+    socket.on('message', (answer) => {
+      if (answers(answer, bytes, query.end)) resolve(answer);
     });
-    socket.send(bytes, PORT, server, (error) => {
+    // Connected, it takes nobody else's datagrams, and is told at once where nobody listens.
+    socket.connect(PORT, server, (error?: Error) => {
       if (error) reject(error);
+      else socket.send(bytes, (refusal) => refusal && reject(refusal));
     });
   }).finally(() => socket.close());
 }

@@ -1,0 +1,321 @@
+import { KernelError } from '@iso/sys';
+import type { Family } from '../../ip/ip.js';
+import {
+  type ChainRef,
+  counter,
+  drop,
+  type FieldName,
+  inSet,
+  match,
+  type Nft,
+  reject,
+  returns,
+  type SetElement,
+  type SetSpec,
+  type Statement,
+  type TableRef,
+  type Transaction,
+} from '../../nft/index.js';
+import type { Allowed, Ports } from './allow.js';
+
+/** The endpoint whose ways out are kept to a list. */
+export interface Restricted {
+  /** Its link on the host. */
+  link: string;
+  mac: string;
+  ip: string | undefined;
+  ip6: string | undefined;
+}
+
+/** An address that may be reached for a while. */
+export interface Grant {
+  address: string;
+  family: Family;
+  /** Undefined for all ports and protocols. */
+  ports: Ports | undefined;
+  /** Milliseconds. */
+  timeout: number;
+}
+
+/** What did not pass. */
+export interface Refusals {
+  packets: bigint;
+  bytes: bigint;
+}
+
+/** Where the rules of a network are: a table that sees what is routed, and one that sees what is bridged. */
+export interface EgressTables {
+  routed: TableRef;
+  bridged: TableRef;
+  bridge: string;
+}
+
+/** Elements of a set at the most: a box that asks for very many names is not to take all memory. */
+const GRANTS = 65536;
+/** How neighbours of IPv6 find one another before they have addresses. */
+const NEIGHBOURS = [
+  'mld-listener-report',
+  'mld-listener-done',
+  'nd-router-solicit',
+  'nd-neighbor-solicit',
+  'nd-neighbor-advert',
+  'mld2-listener-report',
+] as const;
+const NEVER: Refusals = { packets: 0n, bytes: 0n };
+
+/** Maps from an endpoint to its chains: of each table one lookup leads to them, however many there are. */
+export function egressMaps({
+  routed,
+  bridged,
+}: EgressTables): Record<'out4' | 'out6' | 'in4' | 'in6' | 'from', SetSpec> {
+  const map = (table: TableRef, name: string, key: 'ipv4_addr' | 'ipv6_addr' | 'ifname'): SetSpec => ({
+    table,
+    name,
+    key,
+    data: 'verdict',
+  });
+  return {
+    out4: map(routed, 'egress4', 'ipv4_addr'),
+    out6: map(routed, 'egress6', 'ipv6_addr'),
+    in4: map(routed, 'egresshost4', 'ipv4_addr'),
+    in6: map(routed, 'egresshost6', 'ipv6_addr'),
+    from: map(bridged, 'from', 'ifname'),
+  };
+}
+
+/**
+ * The rules of one endpoint with a list: in the table of what is bridged, that it speaks with its own addresses only, so that it is known
+ * by them; in the one of what is routed, whom it may reach beyond the network, and on the host.
+ */
+export class EgressRules {
+  readonly #nft: Nft;
+  readonly #tables: EgressTables;
+  readonly #of: Restricted;
+  readonly #chains: Record<'out' | 'host' | 'from', ChainRef>;
+  readonly #sets: Record<Family, { ports: SetSpec; any: SetSpec }>;
+  /** When what was granted ends. */
+  readonly #until = new Map<string, number>();
+
+  /**
+   * @param nft - the connection that owns the tables
+   * @param tables - where
+   * @param of - the endpoint
+   */
+  constructor(nft: Nft, tables: EgressTables, of: Restricted) {
+    this.#nft = nft;
+    this.#tables = tables;
+    this.#of = of;
+    const { routed, bridged } = tables;
+    this.#chains = {
+      out: { table: routed, name: `out-${of.link}` },
+      host: { table: routed, name: `host-${of.link}` },
+      from: { table: bridged, name: `from-${of.link}` },
+    };
+    const sets = (family: Family) => {
+      const address = family === 4 ? ('ipv4_addr' as const) : ('ipv6_addr' as const);
+      const spec = { table: routed, flags: ['timeout'], size: GRANTS } as const;
+      return {
+        ports: { ...spec, name: `ports${family}-${of.link}`, key: [address, 'inet_proto', 'inet_service'] },
+        any: { ...spec, name: `any${family}-${of.link}`, key: address },
+      } satisfies Record<string, SetSpec>;
+    };
+    this.#sets = { 4: sets(4), 6: sets(6) };
+  }
+
+  /** Puts them in force. */
+  create(allow: readonly Allowed[]): void {
+    this.#nft.transaction((tx) => {
+      for (const chain of Object.values(this.#chains)) tx.createChain(chain);
+      for (const { ports, any } of Object.values(this.#sets)) {
+        tx.createSet(ports);
+        tx.createSet(any);
+      }
+      this.#fill(tx, allow);
+      this.#source(tx);
+      for (const [map, elements] of this.#lookups()) tx.createElements(map, elements);
+    });
+  }
+
+  /** Changes what they allow, at once; granted addresses are forgotten but for those that are given here. */
+  replace(allow: readonly Allowed[], grants: readonly Grant[]): void {
+    this.#nft.transaction((tx) => {
+      tx.flushChain(this.#chains.out);
+      tx.flushChain(this.#chains.host);
+      for (const { ports, any } of Object.values(this.#sets)) {
+        tx.flushSet(ports);
+        tx.flushSet(any);
+      }
+      this.#fill(tx, allow);
+      for (const [set, elements] of this.#elements(grants)) tx.createElements(set, elements);
+    });
+    this.#until.clear();
+    const now = performance.now();
+    for (const [set, elements] of this.#elements(grants))
+      for (const { key, timeout = 0 } of elements)
+        this.#until.set(`${set.name} ${(key as readonly string[]).join(' ')}`, now + timeout);
+  }
+
+  /**
+   * Lets addresses through for a while; those that were already are for as long as is said now, unless it was longer.
+   *
+   * @throws KernelError `ENFILE` where too many are let through already
+   */
+  grant(grants: readonly Grant[]): void {
+    for (const [set, elements] of this.#elements(grants)) for (const element of elements) this.#renew(set, element);
+  }
+
+  /** The kernel takes elements away by itself, so whether one is there is known when it has answered. */
+  #renew(set: SetSpec, element: SetElement): void {
+    const key = `${set.name} ${(element.key as readonly string[]).join(' ')}`;
+    const now = performance.now();
+    const until = now + (element.timeout ?? 0);
+    const before = this.#until.get(key) ?? 0;
+    if (before >= until) return;
+    let there = before > now;
+    for (let attempts = 0; ; attempts++) {
+      try {
+        this.#nft.transaction((tx) => {
+          if (there) tx.removeElements(set, [element]);
+          tx.createElements(set, [element]);
+        });
+        break;
+      } catch (error) {
+        if (attempts > 2 || !(KernelError.is(error, 'ENOENT') || KernelError.is(error, 'EEXIST'))) throw error;
+        there = KernelError.is(error, 'EEXIST');
+      }
+    }
+    if (this.#until.size >= GRANTS) for (const [old, end] of this.#until) if (end < now) this.#until.delete(old);
+    this.#until.set(key, until);
+  }
+
+  /** What did not pass, since the rules were made or replaced. */
+  refusals(): { sent: Refusals; forged: Refusals } {
+    const { routed, bridged } = this.#tables;
+    const sum = (table: TableRef, chains: readonly ChainRef[]) =>
+      this.#nft
+        .rules(table)
+        .filter(({ chain, counter }) => counter && chains.some(({ name }) => name === chain))
+        .reduce(
+          (all, { counter }) => ({
+            packets: all.packets + (counter?.packets ?? 0n),
+            bytes: all.bytes + (counter?.bytes ?? 0n),
+          }),
+          NEVER,
+        );
+    return {
+      sent: sum(routed, [this.#chains.out, this.#chains.host]),
+      forged: sum(bridged, [this.#chains.from]),
+    };
+  }
+
+  /** Lifts them. */
+  remove(): void {
+    this.#nft.transaction((tx) => {
+      for (const [map, elements] of this.#lookups()) tx.removeElements(map, elements);
+      for (const chain of Object.values(this.#chains)) {
+        tx.flushChain(chain);
+        tx.removeChain(chain);
+      }
+      for (const { ports, any } of Object.values(this.#sets)) {
+        tx.removeSet(ports);
+        tx.removeSet(any);
+      }
+    });
+  }
+
+  #lookups(): [SetSpec, SetElement[]][] {
+    const { ip, ip6, link } = this.#of;
+    const maps = egressMaps(this.#tables);
+    const to = (map: SetSpec, key: string | undefined, { name }: ChainRef): [SetSpec, SetElement[]][] =>
+      key === undefined ? [] : [[map, [{ key, data: { jump: name } }]]];
+    return [
+      ...to(maps.out4, ip, this.#chains.out),
+      ...to(maps.out6, ip6, this.#chains.out),
+      ...to(maps.in4, ip, this.#chains.host),
+      ...to(maps.in6, ip6, this.#chains.host),
+      ...to(maps.from, link, this.#chains.from),
+    ];
+  }
+
+  /** Who claims to be somebody else could have somebody else's ways out. */
+  #source(tx: Transaction): void {
+    const { ip, ip6, mac } = this.#of;
+    const chain = this.#chains.from;
+    const rule = (...statements: Statement[]) => tx.createRule({ chain, statements });
+    rule(match('ether saddr', mac, '!='), counter(), drop());
+    if (ip !== undefined) {
+      rule(match('ip saddr', ip), returns());
+      rule(match('arp saddr ip', ip), match('arp saddr ether', mac), returns());
+    }
+    if (ip6 !== undefined) {
+      rule(match('ip6 saddr', ip6), returns());
+      for (const source of ['fe80::/10', '::'])
+        for (const type of NEIGHBOURS) rule(match('ip6 saddr', source), match('icmpv6 type', type), returns());
+    }
+    rule(counter(), drop());
+  }
+
+  #fill(tx: Transaction, allow: readonly Allowed[]): void {
+    const { out, host } = this.#chains;
+    const refuse = [counter(), reject('icmpx admin-prohibited')];
+    // Its neighbours are no way out, whether or not this firewall sees what is bridged.
+    tx.createRule({ chain: out, statements: [match('meta oifname', this.#tables.bridge), returns()] });
+    for (const chain of [out, host]) {
+      const rule = (...statements: Statement[]) => tx.createRule({ chain, statements });
+      rule(match('ct state', ['established', 'related']), returns());
+      if (chain === host)
+        for (const type of ['nd-neighbor-solicit', 'nd-neighbor-advert', 'nd-router-solicit'])
+          rule(match('icmpv6 type', type), returns());
+      for (const entry of allow)
+        if (entry.kind === 'addresses')
+          for (const ports of conditions(entry.ports))
+            rule(match(entry.family === 4 ? 'ip daddr' : 'ip6 daddr', entry.prefix), ...ports, returns());
+      // What a name leads to is never the host itself: whoever answers for the name would choose among its services.
+      if (chain === out)
+        for (const family of [4, 6] as const) {
+          const destination: FieldName = family === 4 ? 'ip daddr' : 'ip6 daddr';
+          const { ports, any } = this.#sets[family];
+          rule(inSet([destination, 'meta l4proto', 'th dport'], ports.name), returns());
+          rule(inSet(destination, any.name), returns());
+        }
+      rule(...refuse);
+    }
+  }
+
+  #elements(grants: readonly Grant[]): [SetSpec, SetElement[]][] {
+    const bySet = new Map<SetSpec, Map<string, SetElement>>();
+    for (const { address, family, ports, timeout } of grants) {
+      const sets = this.#sets[family];
+      const set = ports ? sets.ports : sets.any;
+      const keys = ports ? ports.protocols.map((protocol) => [address, protocol, ports.from]) : [[address]];
+      const elements = bySet.get(set) ?? new Map<string, SetElement>();
+      bySet.set(set, elements);
+      for (const key of keys) {
+        const before = elements.get(key.join(' '))?.timeout ?? 0;
+        elements.set(key.join(' '), { key, timeout: Math.max(before, timeout) });
+      }
+    }
+    return [...bySet].map(([set, elements]) => [set, [...elements.values()]]);
+  }
+}
+
+function conditions(ports: Ports | undefined): Statement[][] {
+  if (!ports) return [[]];
+  const { from, to } = ports;
+  return ports.protocols.map((protocol) => [
+    match('meta l4proto', protocol),
+    match('th dport', from === to ? from : { from, to }),
+  ]);
+}
+
+/** The rules by which a table finds them. */
+export function egressDispatch(tables: EgressTables, what: 'forward' | 'input' | 'bridged'): Statement[][] {
+  const { out4, out6, in4, in6, from } = egressMaps(tables);
+  if (what === 'bridged') return [[{ kind: 'vmap', key: ['meta iifname'], map: from.name }]];
+  const own = match('meta iifname', tables.bridge);
+  const [four, six] = what === 'forward' ? [out4, out6] : [in4, in6];
+  return [
+    [own, { kind: 'vmap', key: ['ip saddr'], map: four.name }],
+    [own, { kind: 'vmap', key: ['ip6 saddr'], map: six.name }],
+  ];
+}
