@@ -53,7 +53,19 @@ export async function* decompress(
   source: AsyncIterable<Uint8Array>,
   expected?: Compression,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const [head, rest] = await peek(source, 6);
+  const { head, rest, close } = await peek(source, 6);
+  try {
+    yield* decompressed(head, rest, expected);
+  } finally {
+    await close();
+  }
+}
+
+async function* decompressed(
+  head: Buffer,
+  rest: AsyncIterable<Uint8Array>,
+  expected: Compression | undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const found = detectCompression(head);
   if (expected && found !== expected) {
     throw new ArchiveError('ERR_ARCHIVE_COMPRESSION', `${expected} was announced, this is ${found}`);
@@ -122,29 +134,47 @@ function unzstd(): Transform {
   return transform;
 }
 
-/** The first bytes, and all of them. */
+/** The first bytes, and all of them; and what lets go of the source, also where nobody began to read. */
 async function peek(
   source: AsyncIterable<Uint8Array>,
   length: number,
-): Promise<[head: Buffer, all: AsyncIterable<Uint8Array>]> {
+): Promise<{ head: Buffer; rest: AsyncIterable<Uint8Array>; close(): Promise<void> }> {
   const iterator = source[Symbol.asyncIterator]();
   const first: Uint8Array[] = [];
   let have = 0;
+  let over = false;
+  let pending = false;
+  const next = async () => {
+    pending = true;
+    try {
+      const item = await iterator.next();
+      over = item.done === true;
+      return item;
+    } catch (error) {
+      over = true;
+      throw error;
+    } finally {
+      pending = false;
+    }
+  };
   while (have < length) {
-    const { done, value } = await iterator.next();
+    const { done, value } = await next();
     if (done) break;
     first.push(value);
     have += value.length;
   }
-  async function* all() {
-    try {
-      yield* first.splice(0);
-      for (let item = await iterator.next(); !item.done; item = await iterator.next()) yield item.value;
-    } finally {
-      await iterator.return?.();
-    }
+  async function* rest() {
+    yield* first.splice(0);
+    for (let item = await next(); !item.done; item = await next()) yield item.value;
   }
-  return [Buffer.concat(first), all()];
+  const close = async () => {
+    if (over) return;
+    over = true;
+    const closed = Promise.resolve(iterator.return?.()).catch(() => {});
+    // A source that does not answer must not hold up the end.
+    if (!pending) await closed;
+  };
+  return { head: Buffer.concat(first), rest: rest(), close };
 }
 
 async function* catching<T>(source: AsyncIterable<T>, caught: (error: unknown) => void): AsyncGenerator<T> {

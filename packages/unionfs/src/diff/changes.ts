@@ -115,7 +115,7 @@ export function* writeLayer(source: DiffSource, options: WriteLayerOptions = {})
       const key = parent.path.toString('latin1');
       if (written.has(key)) continue;
       written.add(key);
-      yield* writer.file(parent.place, parent.path);
+      yield* writer.file(parent.place, parent.path.length ? parent.path : DOT);
     }
     if (!after) yield writer.whiteout(path);
     else {
@@ -150,7 +150,9 @@ function* deltas(source: DiffSource): Generator<Delta, void, undefined> {
     const walk = new TreeWalk(source.content ?? 'stamp');
     const root = (fd: number | undefined): Place | undefined =>
       fd === undefined ? undefined : { directory: fd, name: DOT, stat: stat(fd, DOT) };
-    yield* walk.changed(root(before.directories[0]), root(after.directories[0]) as Place, Buffer.alloc(0));
+    const [path, now] = [Buffer.alloc(0), root(after.directories[0]) as Place];
+    yield* walk.changed(root(before.directories[0]), now, path);
+    walk.push(path, now);
     yield* walk.walk(before, after);
   } finally {
     for (const fd of opened) fd.close();

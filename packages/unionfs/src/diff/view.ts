@@ -4,7 +4,14 @@ import { readDirectory } from '../file/directory.js';
 import { type Stat, stat, tryStat } from '../file/stat.js';
 import { getXattr } from '../file/xattr.js';
 import type { Place } from '../layer/describe.js';
-import { opaqueName, overlayPrefix, type WhiteoutFormat, whiteoutMeaning, whiteoutName } from '../layer/whiteout.js';
+import {
+  FUSE_PREFIX,
+  opaqueName,
+  overlayPrefix,
+  type WhiteoutFormat,
+  whiteoutMeaning,
+  whiteoutName,
+} from '../layer/whiteout.js';
 
 /**
  * One directory as a stack of layers shows it, without mounting them: the directories of that name in each layer, down to the
@@ -130,5 +137,6 @@ export function isWhiteout(directory: number, name: Buffer, found: Stat, format:
 export function isOpaque(fd: number, format: WhiteoutFormat | undefined): boolean {
   if (format === undefined) return false;
   if (format === 'aufs') return typeof tryStat(fd, opaqueName) !== 'number';
-  return getXattr(fd, `${overlayPrefix(format)}opaque`)?.toString('latin1') === 'y';
+  const marks = [overlayPrefix(format), ...(format === 'userxattr' ? [FUSE_PREFIX] : [])];
+  return marks.some((prefix) => getXattr(fd, `${prefix}opaque`)?.toString('latin1') === 'y');
 }

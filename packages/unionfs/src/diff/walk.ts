@@ -22,7 +22,7 @@ export interface Delta {
   fields: ChangedField[];
   before?: Place;
   after?: Place;
-  /** The directories that it lies in, from the outermost; without the root. */
+  /** The directories that it lies in, from the root. */
   parents: readonly Frame[];
 }
 
@@ -142,7 +142,9 @@ export class UpperWalk {
   *walk(below: View, upper: number): Generator<Delta, void, undefined> {
     const root = (fd: number): Place => ({ directory: fd, name: DOT, stat: stat(fd, DOT), format: this.#format });
     const [lower] = below.directories;
-    yield* this.#tree.changed(lower === undefined ? undefined : root(lower), root(upper), EMPTY);
+    const now = root(upper);
+    yield* this.#tree.changed(lower === undefined ? undefined : root(lower), now, EMPTY);
+    this.#tree.push(EMPTY, now);
     yield* this.#inside(below, upper, EMPTY, isOpaque(upper, this.#format));
   }
 

@@ -3,7 +3,7 @@ import type { DiffSource } from '../diff/changes.js';
 import type { ExtractFormat } from '../layer/extract.js';
 
 /** How a storage driver is called. */
-export type DriverName = 'overlay2' | 'vfs' | 'btrfs';
+export type DriverName = 'overlay2' | 'btrfs' | 'zfs' | 'devicemapper' | 'aufs' | 'fuse-overlayfs' | 'vfs';
 
 /**
  * A way to keep layers on disk. A driver knows directories of layers by id, and nothing of images, names or who uses what: which
@@ -46,6 +46,13 @@ export interface Driver {
    * @returns for `changes()` and `writeLayer()`
    */
   diff(id: string, parents: readonly string[]): DiffSource;
+  /**
+   * Lets go of what `directory()` and `diff()` hold open of a layer, where the driver has to mount for them; they hold it until the
+   * driver is disposed else. Optional: who has nothing open has no such method.
+   *
+   * @param id - of the layer
+   */
+  release?(id: string): void;
   /**
    * Removes a layer that nothing uses any more.
    *

@@ -32,7 +32,9 @@ export class Layers {
   /** Removes a layer's directory: it is gone by name first, so that half of one is never seen. */
   remove(id: string): void {
     const name = Buffer.from(checkId(id));
-    const trash = Buffer.from(`.removed-${id}-${process.pid}`);
+    const trash = Buffer.from(`.removed-${id}`);
+    // What one that was killed left of it.
+    removeTree(this.root.number, trash);
     const moved = tryRename(this.root.number, name, this.root.number, trash);
     if (moved === -ERRNO.ENOENT) return;
     if (moved < 0) throw new KernelError(moved, { syscall: 'renameat2', path: id });

@@ -150,6 +150,9 @@ export function deviceNumber(major: number, minor: number): number {
 }
 
 const times = Buffer.alloc(32);
+/** What stands in them. */
+let written = 0n;
+let both = true;
 const UTIME_OMIT = 0x3ffffffen;
 const SECOND = 1_000_000_000n;
 
@@ -160,16 +163,21 @@ export function tryUtimens(
   mtime: bigint,
   accessed: boolean = true,
 ): number {
-  let nanoseconds = mtime % SECOND;
-  let seconds = mtime / SECOND;
-  if (nanoseconds < 0n) {
-    nanoseconds += SECOND;
-    seconds -= 1n;
+  // Neighbours in an archive often have the same time.
+  if (mtime !== written || accessed !== both) {
+    let nanoseconds = mtime % SECOND;
+    let seconds = mtime / SECOND;
+    if (nanoseconds < 0n) {
+      nanoseconds += SECOND;
+      seconds -= 1n;
+    }
+    times.writeBigInt64LE(seconds, 0);
+    times.writeBigInt64LE(accessed ? nanoseconds : UTIME_OMIT, 8);
+    times.writeBigInt64LE(seconds, 16);
+    times.writeBigInt64LE(nanoseconds, 24);
+    written = mtime;
+    both = accessed;
   }
-  times.writeBigInt64LE(seconds, 0);
-  times.writeBigInt64LE(accessed ? nanoseconds : UTIME_OMIT, 8);
-  times.writeBigInt64LE(seconds, 16);
-  times.writeBigInt64LE(nanoseconds, 24);
   return attempt('utimensat', directory, name && cName(name), times, name ? AT.SYMLINK_NOFOLLOW : 0);
 }
 
@@ -186,4 +194,18 @@ export function writeAll(fd: number, bytes: Uint8Array, what?: Uint8Array): void
 /** A path through which calls that take no descriptor reach what an O_PATH one holds, itself and nothing it points to. */
 export function procPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
+}
+
+/**
+ * Where an open file is below an open directory.
+ *
+ * @param root - directory
+ * @param fd - something in it
+ * @returns the path without a slash in front
+ */
+export function realPath(root: number, fd: number): Buffer {
+  const of = (each: number) => readlink(-100, Buffer.from(procPath(each)));
+  const above = of(root);
+  const length = above.length === 1 ? 0 : above.length;
+  return of(fd).subarray(length + 1);
 }

@@ -1,9 +1,11 @@
+import { posix } from 'node:path';
 import { Fd, O } from '@iso/sys';
-import { close, open } from '../file/call.js';
+import { check, close, open, realPath, tryOpenInRoot } from '../file/call.js';
 import { readDirectory } from '../file/directory.js';
 import { stat } from '../file/stat.js';
 import { ArchiveError } from '../tar/error.js';
 import type { DescribeSettings } from './describe.js';
+import { cleanPath, splitPath } from './path.js';
 import { LayerWriter, type PackWarning } from './writer.js';
 
 /** How {@link packTree} works. */
@@ -46,6 +48,64 @@ export function* packTree(directory: string | Fd, options: PackOptions = {}): Ge
     yield* pack(writer, fd, EMPTY, 0);
   } finally {
     close(fd);
+  }
+  yield writer.end();
+}
+
+/** How {@link packPath} works. */
+export interface PackPathOptions extends PackOptions {
+  /** What it is called in the archive; default is its own last component, `.` for the content of the root. */
+  name?: string;
+  /** A symbolic link at the end of the path is followed; default is to pack the link. */
+  follow?: boolean;
+}
+
+/**
+ * One file or directory as a tar archive, with what is in it. The path is resolved inside a root, as if that were "/": no symbolic link,
+ * nor `..`, leads out of it.
+ *
+ * @param root - directory
+ * @param path - below it; with a slash at its end a directory
+ * @param options - see {@link PackPathOptions}
+ * @returns the archive's bytes, as they are asked for
+ * @throws KernelError `ENOENT` …
+ *
+ * @example
+ * ```ts
+ * import { packPath, readTar } from '@iso/unionfs';
+ * for await (const { path } of readTar(packPath('/', '/etc/hostname', { name: 'box' }))) {
+ *   if (String(path) !== 'box') throw new Error(String(path));
+ * }
+ * ```
+ */
+export function* packPath(
+  root: string | Fd,
+  path: string,
+  options: PackPathOptions = {},
+): Generator<Buffer, void, undefined> {
+  const { onWarning, name, follow = false, ...settings } = options;
+  const writer = new LayerWriter(settings, { layer: false, ...(onWarning ? { warn: onWarning } : {}) });
+  using top = typeof root === 'string' ? Fd.open(root, { directory: true }) : Fd.borrow(root);
+  const slash = /(^|\/)\.?$/.test(path);
+  const flags = O.PATH | (slash ? O.DIRECTORY : follow ? 0 : O.NOFOLLOW);
+  using held = Fd.own(check(tryOpenInRoot(top.number, Buffer.from(path), flags), 'openat2', Buffer.from(path)));
+  const found = stat(held.number, null);
+  const own = splitPath(cleanPath(Buffer.from(posix.normalize(`/${path}`)))).base;
+  const called = name === undefined ? (own.length ? own : DOT) : Buffer.from(name);
+  if (found.type === 'directory') {
+    yield* writer.file({ directory: held.number, name: DOT, stat: found }, called);
+    const fd = open(held.number, DOT, O.RDONLY | O.DIRECTORY);
+    try {
+      yield* pack(writer, fd, called.equals(DOT) ? EMPTY : called, 0);
+    } finally {
+      close(fd);
+    }
+  } else {
+    // By its name in a directory that is held: what is opened is a file of that directory, whatever it has become.
+    const real = realPath(top.number, held.number);
+    const { parent, base } = splitPath(real);
+    using directory = Fd.own(check(tryOpenInRoot(top.number, parent, O.PATH | O.DIRECTORY), 'openat2', parent));
+    yield* writer.file({ directory: directory.number, name: base, stat: stat(directory.number, base) }, called);
   }
   yield writer.end();
 }

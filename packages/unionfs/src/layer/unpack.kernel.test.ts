@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { archive, entries } from '../testing/archive.js';
 import { judge, makeTree, unpackHere, warmUp } from '../testing/judge.js';
 import type { ExtractFormat } from './extract.js';
@@ -197,7 +198,7 @@ describe('a layer that is not what it should be', () => {
   });
 
   it.skipIf(!root)(`says that the disk is full${needs}`, async () => {
-    const script = `mount -t tmpfs -o size=1m none "$1" && exec "$2" --conditions=iso-source --import tsx -e "
+    const script = `mount -t tmpfs -o size=1m none "$1" && exec "$2" ${fromSources.join(' ')} -e "
       import('@iso/unionfs').then(async ({ unpackLayer }) => {
         await unpackLayer('$3', '$1').catch((error) => console.log(error.name, error.code, error.path));
       })"`;
@@ -323,9 +324,7 @@ describe('a plain user', () => {
           '-U',
           '--map-root-user',
           process.execPath,
-          '--conditions=iso-source',
-          '--import',
-          'tsx',
+          ...fromSources,
           '-e',
           `
         import('@iso/unionfs').then(async ({ unpackLayer }) => {

@@ -1,15 +1,17 @@
 import { open } from 'node:fs/promises';
-import { Worker } from 'node:worker_threads';
 import { Fd } from '@iso/sys';
 import type { ExtractWarning } from './extract.js';
+import { LayerThread } from './thread.js';
 import { type PackedError, unpackError } from './transport.js';
 import type { Unpacked, UnpackProgress, UnpackSettings } from './unpacker.js';
-import type { Job, Order } from './worker.js';
+import type { Order } from './worker.js';
 
 /** How {@link unpackLayer} works. */
 export interface UnpackOptions extends UnpackSettings {
   /** Gives up: what was unpacked so far stays in the directory. */
   signal?: AbortSignal;
+  /** Thread that does it, where several layers are unpacked one after the other; default one of its own. */
+  thread?: LayerThread;
   /** Told now and then how far it is. */
   onProgress?: (at: UnpackProgress) => void;
   /** Told what was not made as the archive says. */
@@ -62,17 +64,20 @@ export async function unpackLayer(
   directory: string | Fd,
   options: UnpackOptions = {},
 ): Promise<Unpacked> {
-  const { signal, onProgress, onWarning, ...settings } = options;
+  const { signal, thread, onProgress, onWarning, ...settings } = options;
   signal?.throwIfAborted();
   using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
   await using file = typeof source === 'string' ? await open(source) : undefined;
-  const worker = startWorker({ directory: root.number, settings, source: file?.fd });
+  const own = thread ?? new LayerThread();
+  const worker = own.take();
   const order = (message: Order, transfer: ArrayBuffer[] = []) => worker.postMessage(message, transfer);
   const abort = () => order({ abort: true });
   signal?.addEventListener('abort', abort, { once: true });
   let ahead = 0;
   let taken = () => {};
   let over = false;
+  let answered = false;
+  let gone = () => {};
   const done = new Promise<Unpacked>((resolve, reject) => {
     worker.on('message', (report: Report) => {
       if ('progress' in report) onProgress?.(report.progress);
@@ -80,28 +85,36 @@ export async function unpackLayer(
       else if ('taken' in report) {
         ahead--;
         taken();
-      } else if ('result' in report) resolve(report.result);
-      else reject(signal?.aborted ? signal.reason : unpackError(report.error));
+      } else {
+        answered = true;
+        taken();
+        if ('result' in report) resolve(report.result);
+        else reject(signal?.aborted ? signal.reason : unpackError(report.error));
+      }
     });
     worker.on('error', reject);
-    worker.on('exit', () => {
+    gone = () => {
       over = true;
       taken();
       reject(new Error('the worker thread ended'));
-    });
+    };
+    worker.on('exit', gone);
   });
   done.catch(() => {});
   try {
+    order({ job: { directory: root.number, settings, source: file?.fd } });
     if (typeof source !== 'string') await feed(source);
     return await done;
   } finally {
     signal?.removeEventListener('abort', abort);
-    if (!over) {
-      // It closes its own descriptors: it must not be torn down in the middle.
-      const exited = new Promise((resolve) => worker.once('exit', resolve));
+    if (!over && !answered) {
+      // It closes what it has open: it must not be left in the middle, nor torn down.
       order({ abort: true });
-      await exited;
+      await done.catch(() => {});
     }
+    worker.off('exit', gone);
+    own.give();
+    if (!thread) await own.close();
   }
 
   async function feed(chunks: AsyncIterable<Uint8Array>): Promise<void> {
@@ -120,19 +133,11 @@ export async function unpackLayer(
         const copy = Uint8Array.from(item.value);
         ahead++;
         order({ chunk: copy }, [copy.buffer]);
-        while (ahead >= AHEAD && !over) await new Promise<void>((resolve) => (taken = resolve));
+        while (ahead >= AHEAD && !over && !answered) await new Promise<void>((resolve) => (taken = resolve));
       }
       order({ end: true });
     } finally {
       void iterator.return?.();
     }
   }
-}
-
-function startWorker(job: Job): Worker {
-  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker.js', import.meta.url), { workerData: job });
-  // From the sources, which tests use, the worker needs a loader too.
-  const entry = JSON.stringify(new URL('./worker.ts', import.meta.url).href);
-  const code = `import('tsx/esm/api').then(({ register }) => { register(); return import(${entry}); })`;
-  return new Worker(code, { eval: true, workerData: job, execArgv: ['--conditions=iso-source'] });
 }

@@ -3,6 +3,7 @@ import { Fd } from '@iso/sys';
 import { type Compression, decompress, detectCompression } from '../compression/compression.js';
 import { ArchiveError } from '../tar/error.js';
 import { type TarLimits, TarParser } from '../tar/parser.js';
+import { Digest } from './digest.js';
 import { Extractor, type ExtractSettings, type ExtractWarning } from './extract.js';
 
 /** What a layer must turn out to be. */
@@ -46,8 +47,15 @@ export interface UnpackProgress {
 
 const TERA = 2 ** 40;
 
+/** Bytes of a layer as they come. */
+export interface LayerSource extends AsyncIterable<Uint8Array> {
+  /** Where the next bytes are read to, once that is known: a chunk is done with when the next one is asked for. */
+  into?: () => Buffer;
+}
+
 /**
- * Unpacks on the calling thread: hashes what comes, decompresses it (in zlib's own threads), hashes and parses that, and makes files.
+ * Unpacks on the calling thread: hashes what comes, decompresses it (in zlib's own threads), hashes that in
+ * another thread, parses it, and makes files.
  *
  * @param source - bytes of the layer
  * @param directory - descriptor of where it goes
@@ -56,24 +64,28 @@ const TERA = 2 ** 40;
  * @returns digests and sizes
  */
 export async function unpack(
-  source: AsyncIterable<Uint8Array>,
+  source: LayerSource,
   directory: number,
   settings: UnpackSettings,
   hooks: { progress(at: UnpackProgress): void; warning(warning: ExtractWarning): void; check(): void },
 ): Promise<Unpacked> {
   const { expect = {}, limits = {} } = settings;
   const compressed = createHash('sha256');
-  const plain = createHash('sha256');
+  using plain = new Digest();
   // An archive that is not compressed has one digest for both.
   let once = false;
+  let slot: Buffer | undefined;
   const at = { bytes: 0, archiveBytes: 0, entries: 0 };
   async function* counted() {
     for await (const chunk of source) {
       hooks.check();
-      if (at.bytes === 0) once = chunk.length >= 6 && detectCompression(chunk) === 'none';
+      if (at.bytes === 0 && chunk.length >= 6 && detectCompression(chunk) === 'none') {
+        once = true;
+        source.into = () => (slot = plain.slot());
+      }
       at.bytes += chunk.length;
       if (expect.size !== undefined && at.bytes > expect.size) throw wrong('size', `more than ${expect.size}`);
-      compressed.update(chunk);
+      if (!once) compressed.update(chunk);
       yield chunk;
     }
   }
@@ -84,15 +96,16 @@ export async function unpack(
     hooks.check();
     at.archiveBytes += chunk.length;
     if (at.archiveBytes > most) throw new ArchiveError('ERR_ARCHIVE_LIMIT', `an archive of more than ${most} bytes`);
-    if (!once) plain.update(chunk);
+    if (slot && chunk.buffer === slot.buffer) plain.filled(chunk.length);
+    else plain.update(chunk);
     parser.write(chunk);
     at.entries = parser.entries;
     hooks.progress(at);
   }
   hooks.check();
   parser.finish();
-  const digest = `sha256:${compressed.digest('hex')}`;
-  const diffId = once ? digest : `sha256:${plain.digest('hex')}`;
+  const diffId = await plain.digest();
+  const digest = once ? diffId : `sha256:${compressed.digest('hex')}`;
   if (expect.size !== undefined && expect.size !== at.bytes) throw wrong('size', String(at.bytes));
   if (expect.digest !== undefined && expect.digest !== digest) throw wrong('digest', digest);
   if (expect.diffId !== undefined && expect.diffId !== diffId) throw wrong('diffID', diffId);

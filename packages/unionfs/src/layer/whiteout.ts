@@ -60,8 +60,15 @@ export function overlayPrefix(format: 'overlay' | 'userxattr'): string {
   return format === 'overlay' ? 'trusted.overlay.' : 'user.overlay.';
 }
 
-/** Attributes that belong to the machine or to the overlay mount and never to a layer. */
+/** Attributes that belong to the machine and never to a layer. */
 const LOCAL = ['security.selinux', 'security.ima', 'security.evm', 'system.nfs4_acl'];
+
+/** Where fuse-overlayfs keeps its own. */
+export const FUSE_PREFIX = 'user.fuseoverlayfs.';
+
+function isLocal(name: string): boolean {
+  return LOCAL.includes(name) || name.startsWith(FUSE_PREFIX);
+}
 
 /**
  * Whether an attribute belongs to a layer's content. Overlay's own do not; but what a nested overlay wrote, which the kernel (6.7)
@@ -72,7 +79,7 @@ const LOCAL = ['security.selinux', 'security.ima', 'security.evm', 'system.nfs4_
  * @returns the name in an archive, or undefined
  */
 export function archivedXattr(name: string, format: WhiteoutFormat | undefined): string | undefined {
-  if (LOCAL.includes(name)) return undefined;
+  if (isLocal(name)) return undefined;
   for (const kind of ['overlay', 'userxattr'] as const) {
     const prefix = overlayPrefix(kind);
     if (!name.startsWith(prefix)) continue;
@@ -90,7 +97,7 @@ export function archivedXattr(name: string, format: WhiteoutFormat | undefined):
  * @returns the name on disk, or undefined where it must not be set
  */
 export function appliedXattr(name: string, format: WhiteoutFormat | undefined): string | undefined {
-  if (LOCAL.includes(name)) return undefined;
+  if (isLocal(name)) return undefined;
   for (const kind of ['overlay', 'userxattr'] as const) {
     const prefix = overlayPrefix(kind);
     if (!name.startsWith(prefix)) continue;

@@ -1,8 +1,8 @@
-// Entry of the worker thread that unpacks one layer, see unpack.ts.
+// Entry of the worker thread that unpacks layers, one after the other, see unpack.ts and thread.ts.
 import { readSync } from 'node:fs';
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { packError } from './transport.js';
-import { type UnpackSettings, unpack } from './unpacker.js';
+import { type LayerSource, type UnpackSettings, unpack } from './unpacker.js';
 
 /** What the worker is given. */
 export interface Job {
@@ -12,24 +12,24 @@ export interface Job {
   source: number | undefined;
 }
 
-/** What the worker is sent while it runs. */
-export type Order = { chunk: Uint8Array } | { end: true } | { abort: true };
+/** What the worker is sent: a job, and what belongs to it; a job's end is its result or error. */
+export type Order = { job: Job } | { chunk: Uint8Array } | { end: true } | { abort: true } | { stop: true };
 
 const port = parentPort;
 if (!port) throw new Error('this is the entry of a worker thread');
-const { directory, settings, source } = workerData as Job;
-const chunks: Uint8Array[] = [];
+let chunks: Uint8Array[] = [];
 let ended = false;
 let aborted = false;
 let wake = () => {};
 
 function take(order: Order): void {
+  if ('job' in order) return void run(order.job);
+  if ('stop' in order) return port?.close();
   if ('chunk' in order) chunks.push(order.chunk);
   else if ('end' in order) ended = true;
   else aborted = true;
   wake();
 }
-port.on('message', take);
 
 async function* received(): AsyncGenerator<Uint8Array, void, undefined> {
   for (;;) {
@@ -43,34 +43,59 @@ async function* received(): AsyncGenerator<Uint8Array, void, undefined> {
 }
 
 /** A thread of its own may wait for the disk. */
-async function* read(fd: number): AsyncGenerator<Uint8Array, void, undefined> {
-  for (;;) {
-    const chunk = Buffer.allocUnsafeSlow(CHUNK);
-    const length = readSync(fd, chunk, 0, chunk.length, null);
-    if (length === 0) return;
-    yield chunk.subarray(0, length);
+function read(fd: number): LayerSource {
+  const source: LayerSource = {
+    async *[Symbol.asyncIterator]() {
+      for (;;) {
+        const chunk = source.into?.() ?? Buffer.allocUnsafeSlow(CHUNK);
+        const length = fill(fd, chunk);
+        if (length === 0) return;
+        yield chunk.subarray(0, length);
+      }
+    },
+  };
+  return source;
+}
+
+/** A pipe gives less than is asked for. */
+function fill(fd: number, chunk: Buffer): number {
+  let have = 0;
+  while (have < chunk.length) {
+    const length = readSync(fd, chunk, have, chunk.length - have, null);
+    if (length === 0) break;
+    have += length;
   }
+  return have;
 }
 
 const CHUNK = 256 * 1024;
-let told = 0;
-try {
-  const result = await unpack(source === undefined ? received() : read(source), directory, settings, {
-    progress: (at) => {
-      const now = performance.now();
-      if (now - told < 50) return;
-      told = now;
-      port.postMessage({ progress: { ...at } });
-    },
-    warning: (warning) => port.postMessage({ warning }),
-    check: () => {
-      // Where nothing is waited for, no message arrives by itself.
-      for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) take(next.message as Order);
-      if (aborted) throw new Error('aborted');
-    },
-  });
-  port.postMessage({ result });
-} catch (error) {
-  port.postMessage({ error: packError(error) });
+
+async function run({ directory, settings, source }: Job): Promise<void> {
+  // What was meant for the last job has come before this one.
+  chunks = [];
+  ended = false;
+  aborted = false;
+  let told = 0;
+  try {
+    const result = await unpack(source === undefined ? received() : read(source), directory, settings, {
+      progress: (at) => {
+        const now = performance.now();
+        if (now - told < 50) return;
+        told = now;
+        port?.postMessage({ progress: { ...at } });
+      },
+      warning: (warning) => port?.postMessage({ warning }),
+      check: () => {
+        // Where nothing is waited for, no message arrives by itself.
+        for (let next = takeNext(); next; next = takeNext()) take(next.message as Order);
+        if (aborted) throw new Error('aborted');
+      },
+    });
+    port?.postMessage({ result });
+  } catch (error) {
+    port?.postMessage({ error: packError(error) });
+  }
 }
-port.close();
+
+const takeNext = () => port && receiveMessageOnPort(port);
+port.on('message', take);

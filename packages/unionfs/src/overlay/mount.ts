@@ -1,5 +1,7 @@
 import { attributes, fscommand, fsconfig, fsmount, fsopen, type MountFlags, MountTree } from '@iso/mounts';
 import { Fd, invalid, KernelError, UnsupportedError } from '@iso/sys';
+import { procPath } from '../file/call.js';
+import { mountAttached } from './attached.js';
 import { type OverlayFeatures, overlayParameters } from './parameters.js';
 import { volatileMark } from './volatile.js';
 
@@ -18,19 +20,20 @@ export interface OpenOverlayOptions extends OverlayFeatures, MountFlags {
 }
 
 const MAX_LAYERS = 500;
-const MAX_STRING = 255;
 
 /**
  * Mounts an overlay and holds it by its descriptor: it is in no mount namespace until somebody attaches it (move_mount(2)), in
  * whichever namespace, and gone when the descriptor is closed. Layers are passed as descriptors (Linux 6.13), before that by
- * their names in /proc/self/fd: no character of a path means anything, no length matters.
+ * their names in /proc/self/fd: no character of a path means anything, no length matters. Before Linux 6.8, and before 6.15 for
+ * id-mapped layers, a child mounts it in a mount namespace of its own: the writable layer must then be attached in this
+ * process's namespace, and its path fit into what mount(2) reads.
  *
  * Needs CAP_SYS_ADMIN over this process's mount namespace.
  *
  * @param options - layers and features
  * @returns the detached mount
  * @throws KernelError with the kernel's own reason; `EINVAL` for a writable layer that a volatile overlay left unclean;
- * UnsupportedError where this kernel cannot take so many layers; `TypeError` for layers that make no overlay
+ * UnsupportedError where this kernel cannot take these layers; `TypeError` for layers that make no overlay
  *
  * @example
  * ```ts root
@@ -48,54 +51,75 @@ export function openOverlay(options: OpenOverlayOptions): Fd {
   if ((upper === undefined) !== (work === undefined)) throw invalid('an upper and a work directory go together');
   const parameters = overlayParameters(options);
   const open: { close(): void }[] = [];
-  const layer = (from: string | Fd, idmap?: Fd): Fd => {
-    if (idmap) {
-      const mapped = MountTree.clone(typeof from === 'string' ? from : proc(from), { idmap });
-      open.push(mapped);
-      return mapped.fd;
-    }
-    if (typeof from !== 'string') return from;
-    const fd = Fd.open(from, { directory: true, path: true });
-    open.push(fd);
-    return fd;
+  const keep = <T extends { close(): void }>(opened: T): T => {
+    open.push(opened);
+    return opened;
   };
+  const directory = (from: string | Fd): Fd =>
+    typeof from === 'string' ? keep(Fd.open(from, { directory: true, path: true })) : from;
+  const clone = (from: string | Fd): Fd =>
+    keep(MountTree.clone(typeof from === 'string' ? from : procPath(from.number), mapping)).fd;
+  const mapping = options.idmap ? { idmap: options.idmap } : {};
   try {
-    const lowers = lower.map((from) => layer(from, options.idmap));
-    const data = dataOnly.map((from) => layer(from, options.idmap));
-    const writable = upper && work ? { upper: layer(upper), work: layer(work) } : undefined;
-    if (writable && volatileMark(writable.work)) {
+    const layer = options.idmap ? clone : directory;
+    const layers = {
+      lower: lower.map(layer),
+      data: dataOnly.map(layer),
+      writable: upper && work ? { upper: directory(upper), work: directory(work) } : undefined,
+      mapped: options.idmap !== undefined,
+    };
+    if (layers.writable && volatileMark(layers.writable.work)) {
       throw new KernelError(22, {
         syscall: 'fsconfig',
         hint: 'a volatile overlay of this writable layer was not ended cleanly: discard the layer, or settleVolatile()',
       });
     }
-    using context = fsopen('overlay');
-    setLayers(context, 'lowerdir', lowers);
-    setLayers(context, 'datadir', data);
-    if (writable) {
-      setLayer(context, 'upperdir', writable.upper);
-      setLayer(context, 'workdir', writable.work);
-    }
-    for (const [key, value] of parameters) fsconfig(context, key, value ?? true);
-    fscommand(context, 'CMD_CREATE');
-    return fsmount(context, attributes(options));
+    const mount = mountByContext(layers, parameters, attributes(options));
+    if (mount) return mount;
+    const attached = layers.mapped ? {} : { lower: lower.map(clone), data: dataOnly.map(clone) };
+    return mountAttached({ ...layers, ...attached }, parameters, attributes(options));
   } finally {
     for (const fd of open) fd.close();
   }
 }
 
-function setLayers(context: Fd, key: 'lowerdir' | 'datadir', layers: readonly Fd[]): void {
+/** The layers of an overlay, open. */
+interface Layers {
+  lower: readonly Fd[];
+  data: readonly Fd[];
+  writable: { upper: Fd; work: Fd } | undefined;
+  /** The lower ones are mounts of their own. */
+  mapped: boolean;
+}
+
+/** By fsconfig(2); undefined where the kernel is too old for these layers. */
+function mountByContext(
+  { lower, data, writable, mapped }: Layers,
+  parameters: readonly [key: string, value: string | null][],
+  attr: number,
+): Fd | undefined {
+  using context = fsopen('overlay');
   try {
-    for (const fd of layers) setLayer(context, `${key}+`, fd);
-  } catch (error) {
-    if (!isUnknown(error)) throw error;
-    const all = layers.map(proc).join(':');
-    if (key === 'datadir' || all.length > MAX_STRING) {
-      const reason = `the kernel does not take it, and without it ${MAX_STRING} bytes of layers`;
-      throw new UnsupportedError(`${key}+`, reason, { since: '6.8', cause: error });
+    for (const fd of lower) setLayer(context, 'lowerdir+', fd);
+    for (const fd of data) setLayer(context, 'datadir+', fd);
+    if (writable) {
+      setLayer(context, 'upperdir', writable.upper);
+      setLayer(context, 'workdir', writable.work);
     }
-    fsconfig(context, key, all);
+  } catch (error) {
+    if (!isOld(error)) throw error;
+    if (data.length === 0 || !KernelError.is(error, 'EOPNOTSUPP')) return undefined;
+    throw new UnsupportedError('layers of data only', 'the kernel has none', { since: '6.5', cause: error });
   }
+  for (const [key, value] of parameters) fsconfig(context, key, value ?? true);
+  try {
+    fscommand(context, 'CMD_CREATE');
+  } catch (error) {
+    // Before Linux 6.15 a detached mount is no layer; the words on that go to the kernel's log.
+    if (KernelError.is(error, 'EINVAL') && mapped && !error.kernelMessage) return undefined;
+    throw error;
+  }
+  return fsmount(context, attr);
 }
 
 /** By descriptor, or before Linux 6.13 by the name that it has in /proc. */
@@ -103,19 +127,13 @@ function setLayer(context: Fd, key: string, fd: Fd): void {
   try {
     fsconfig(context, key, fd);
   } catch (error) {
-    // Before Linux 6.5 any key with a name is taken, and refused at the end: one that adds must be known by its descriptor.
-    const late = KernelError.is(error, 'EBADF', 'EOPNOTSUPP') || (isUnknown(error) && !key.endsWith('+'));
-    if (!late) throw error;
-    fsconfig(context, key, proc(fd));
+    if (isOld(error) || !KernelError.is(error, 'EINVAL', 'EBADF')) throw error;
+    fsconfig(context, key, procPath(fd.number));
   }
 }
 
-/** Whether the kernel does not know the parameter, or not as a descriptor. */
-function isUnknown(error: unknown): boolean {
-  return KernelError.is(error, 'EINVAL') && /unknown parameter|bad value|legacy|^$/i.test(error.kernelMessage ?? '');
-}
-
-/** A name of a layer that is short and has no special character. */
-function proc(fd: Fd): string {
-  return `/proc/self/fd/${fd.number}`;
+/** Linux 6.7 does not know the key, 6.4 no descriptors in a file system of the old kind. */
+function isOld(error: unknown): boolean {
+  if (KernelError.is(error, 'EOPNOTSUPP')) return true;
+  return KernelError.is(error, 'EINVAL') && /unknown parameter/i.test(error.kernelMessage ?? '');
 }

@@ -9,8 +9,7 @@ export type ArchiveErrorCode =
   | 'ERR_ARCHIVE_WHITEOUT'
   | 'ERR_ARCHIVE_LIMIT'
   | 'ERR_ARCHIVE_COMPRESSION'
-  | 'ERR_ARCHIVE_DIGEST'
-  | 'ERR_ARCHIVE_DOCUMENT';
+  | 'ERR_ARCHIVE_DIGEST';
 
 /**
  * An archive that is damaged, hostile, or says what cannot be said. Its `code` tells the kind:
@@ -25,7 +24,6 @@ export type ArchiveErrorCode =
  * - `ERR_ARCHIVE_LIMIT`: more entries, bytes, depth … than allowed
  * - `ERR_ARCHIVE_COMPRESSION`: damaged or unknown compression
  * - `ERR_ARCHIVE_DIGEST`: the content is not the one that was asked for
- * - `ERR_ARCHIVE_DOCUMENT`: a JSON document of an image that does not say what it must
  *
  * @example
  * ```ts

@@ -66,27 +66,43 @@ export const ENTRY_TYPES: Readonly<Record<string, EntryType>> = {
   S: 'file',
 };
 
+/** The words of the memory that headers lie in, one after the other in the same; a large one is not kept for that. */
+let words: Uint32Array = new Uint32Array(0);
+const WORDS_MAX = 1 << 23;
+
 /**
- * Sum of a header's bytes, its checksum field taken as spaces; as unsigned bytes, and as the signed ones of some old programs.
+ * Sum of a header's bytes, its checksum field taken as spaces.
  *
  * @param block - bytes
  * @param at - where the header begins
- * @returns both sums
+ * @returns the sum
  */
-export function checksum(block: Uint8Array, at: number): { unsigned: number; signed: number } {
-  let unsigned = 8 * 0x20;
-  let high = 0;
-  for (let i = at; i < at + 148; i++) {
-    const byte = block[i] as number;
-    unsigned += byte;
-    high += byte >> 7;
+export function checksum(block: Uint8Array, at: number): number {
+  let sum = 8 * 0x20;
+  for (let i = at + FIELD.checksum.at; i < at + FIELD.type; i++) sum -= block[i] as number;
+  const start = block.byteOffset + at;
+  if (start % 4 || block.buffer.byteLength > WORDS_MAX) {
+    for (let i = at; i < at + BLOCK; i++) sum += block[i] as number;
+    return sum;
   }
-  for (let i = at + 156; i < at + BLOCK; i++) {
-    const byte = block[i] as number;
-    unsigned += byte;
-    high += byte >> 7;
+  if (words.buffer !== block.buffer) words = new Uint32Array(block.buffer, 0, block.buffer.byteLength >> 2);
+  // Four bytes at a time, in two halves of a word that 128 times two bytes do not fill.
+  let pairs = 0;
+  for (let i = start >> 2; i < (start + BLOCK) >> 2; i++) {
+    const word = words[i] as number;
+    pairs = (pairs + (word & 0xff00ff) + ((word >>> 8) & 0xff00ff)) | 0;
   }
-  return { unsigned, signed: unsigned - 256 * high };
+  return sum + (pairs & 0xffff) + (pairs >>> 16);
+}
+
+/** The same of bytes with a sign, as some old programs have them. */
+function signedChecksum(block: Uint8Array, at: number): number {
+  let sum = checksum(block, at);
+  for (let i = at; i < at + BLOCK; i++) {
+    const counts = i < at + FIELD.checksum.at || i >= at + FIELD.type;
+    if (counts && (block[i] as number) > 127) sum -= 256;
+  }
+  return sum;
 }
 
 /**
@@ -107,12 +123,13 @@ export function isZero(block: Uint8Array, at: number): boolean {
  * @param block - bytes, of which nothing is kept
  * @param at - where the header begins
  * @returns its fields
- * @throws {@link ArchiveError} `ERR_ARCHIVE_HEADER` for a wrong checksum or a field that is no number
+ * @throws {@link ArchiveError} `ERR_ARCHIVE_HEADER` for a wrong checksum or a field that is no number; `ERR_ARCHIVE_AMBIGUOUS` where it
+ * depends on the program which fields there are
  */
 export function parseHeader(block: Buffer, at: number): RawHeader | SpecialHeader {
   const told = number(block, at, FIELD.checksum);
-  const sum = checksum(block, at);
-  if (told !== sum.unsigned && told !== sum.signed) throw new ArchiveError('ERR_ARCHIVE_HEADER', 'a wrong checksum');
+  if (told !== checksum(block, at) && told !== signedChecksum(block, at))
+    throw new ArchiveError('ERR_ARCHIVE_HEADER', 'a wrong checksum');
   const code = block[at + FIELD.type] as number;
   const type = code === 0 ? '0' : String.fromCharCode(code);
   const size = number(block, at, FIELD.size);
@@ -120,6 +137,11 @@ export function parseHeader(block: Buffer, at: number): RawHeader | SpecialHeade
   const ustar = matches(block, at + FIELD.magic, USTAR);
   const gnu = ustar && matches(block, at + FIELD.magic, GNU);
   const posix = ustar && !gnu;
+  if (gnu ? type !== 'S' && !isEmpty(block, at, GNU_SPARSE) : !matches(block, at + FIELD.magic, POSIX)) {
+    // GNU tar has times there and, of sparse files, a map, which libarchive reads of any; Python has a prefix, and Go where GNU's are no times.
+    if (gnu || !isEmpty(block, at, FIELD.prefix)) throw unclear();
+  }
+  if (gnu) for (const field of GNU_TIMES) number(block, at, field);
   const star = posix && matches(block, at + 508, STAR);
   let name = text(block, at, FIELD.name);
   if (posix) {
@@ -153,13 +175,30 @@ export function parseHeader(block: Buffer, at: number): RawHeader | SpecialHeade
 }
 
 const USTAR = Buffer.from('ustar');
+const POSIX = Buffer.from('ustar\x0000');
 const GNU = Buffer.from('ustar  \0');
+/** Of GNU's headers: atime, ctime, offset; what belongs to multi-volume archives and sparse files. */
+const GNU_TIMES = [345, 357, 369].map((at) => ({ at, length: 12 }));
+const GNU_SPARSE = { at: 381, length: 119 };
 const STAR = Buffer.from('tar\0');
 const SLASH = Buffer.from('/');
 const EMPTY = Buffer.alloc(0);
 
 function number(block: Buffer, at: number, field: { at: number; length: number }): number {
   return parseNumber(block, at + field.at, field.length);
+}
+
+function isEmpty(block: Buffer, at: number, field: { at: number; length: number }): boolean {
+  const end = at + field.at + field.length;
+  for (let i = at + field.at; i < end; i++) if (block[i] !== 0) return false;
+  return true;
+}
+
+function unclear(): ArchiveError {
+  return new ArchiveError(
+    'ERR_ARCHIVE_AMBIGUOUS',
+    'a header that is of no format, with what could be a prefix of the name',
+  );
 }
 
 function matches(block: Buffer, at: number, bytes: Buffer): boolean {

@@ -32,6 +32,7 @@ export interface TarLimits {
 
 const SPECIAL_MAX = 1 << 20;
 const MAX_ID = 0xfffffffe;
+const SLASH = 0x2f;
 
 /** What the next bytes are. */
 type State = 'header' | 'special' | 'pairs' | 'map' | 'body' | 'padding' | 'second zero' | 'end';
@@ -334,12 +335,17 @@ export class TarParser {
     };
     if (type === 'file') {
       entry.size = stored;
-      if (path.at(-1) === 0x2f) {
+      // Python tells a directory by the name that stands in the header, others by the one that counts.
+      const unclear = header.v7 && header.name.length > 0 && (header.name.at(-1) === SLASH) !== (path.at(-1) === SLASH);
+      if (unclear)
+        throw new ArchiveError('ERR_ARCHIVE_AMBIGUOUS', 'a file or a directory', { path, offset: this.#offset });
+      if (path.at(-1) === SLASH) {
         if (!header.v7 || stored)
           throw new ArchiveError('ERR_ARCHIVE_AMBIGUOUS', 'a file or a directory', { path, offset: this.#offset });
         entry.type = 'directory';
       }
-    } else if (stored && type !== 'link') {
+    } else if (stored) {
+      // Also of a hard link: GNU tar and libarchive may take what follows for its content.
       throw new ArchiveError('ERR_ARCHIVE_AMBIGUOUS', `a ${type} with a size`, { path, offset: this.#offset });
     }
     if (type === 'link' || type === 'symlink') {

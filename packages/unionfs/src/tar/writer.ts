@@ -158,5 +158,5 @@ function paxHeader(path: Buffer, size: number): Buffer {
 }
 
 function seal(block: Buffer): void {
-  block.write(`${checksum(block, 0).unsigned.toString(8).padStart(6, '0')}\0 `, FIELD.checksum.at, 'latin1');
+  block.write(`${checksum(block, 0).toString(8).padStart(6, '0')}\0 `, FIELD.checksum.at, 'latin1');
 }

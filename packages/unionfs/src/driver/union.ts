@@ -1,0 +1,78 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { attempt, Fd } from '@iso/sys';
+import { tryUtimens } from '../file/call.js';
+import { stat } from '../file/stat.js';
+import { readXattrs, trySetXattr } from '../file/xattr.js';
+import { archivedXattr, type WhiteoutFormat } from '../layer/whiteout.js';
+import type { Driver } from './driver.js';
+import { Layers } from './layers.js';
+
+/** How the drivers of unions keep layers. */
+export interface UnionOptions {
+  /** Marks are `user.*` attributes, the default in a user namespace, where no others can be written (Linux 5.11). */
+  userxattr?: boolean;
+}
+
+const DIFF = 'diff';
+const WORK = 'work';
+
+/** What the drivers of unions have in common: a layer is a directory with what it changes, beside it the union's own. */
+export class UnionLayers {
+  readonly format: WhiteoutFormat;
+  readonly #layers: Layers;
+
+  /**
+   * @param root - directory of the layers
+   * @param format - how layers mark what is gone
+   */
+  constructor(root: string | Fd, format: WhiteoutFormat) {
+    this.format = format;
+    this.#layers = new Layers(
+      Fd.open(typeof root === 'string' ? root : `/proc/self/fd/${root.number}`, { directory: true }),
+    );
+  }
+
+  /** The writable directory of a layer. */
+  readonly directory = (id: string): string => this.#layers.path(id, DIFF);
+
+  /** What the union needs beside it. */
+  work(id: string): string {
+    return this.#layers.path(id, WORK);
+  }
+
+  /** What is the same for all of them. */
+  common(): Pick<Driver, 'format' | 'directory' | 'create' | 'diff' | 'remove'> & Disposable {
+    const { directory, format } = this;
+    return {
+      format,
+      directory,
+      create: (id, [parent]) => {
+        this.#layers.create(id, () => {
+          mkdirSync(directory(id), { mode: 0o755 });
+          mkdirSync(this.work(id), { mode: 0o700 });
+          if (parent) likeParent(directory(parent), directory(id), format);
+        });
+      },
+      diff: (id, parents) => ({ upper: directory(id), lowers: parents.map(directory), format }),
+      remove: (id) => this.#layers.remove(id),
+      [Symbol.dispose]: () => this.#layers.root.close(),
+    };
+  }
+}
+
+/** Whether trusted.* attributes are out of reach. */
+export function inUserNamespace(): boolean {
+  return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
+}
+
+/** A union's root shows the attributes of its uppermost layer. */
+function likeParent(parent: string, child: string, format: WhiteoutFormat): void {
+  using from = Fd.open(parent, { directory: true });
+  using to = Fd.open(child, { directory: true });
+  const { uid, gid, mode, mtime } = stat(from.number, null);
+  attempt('fchown', to, uid, gid);
+  attempt('fchmod', to, mode);
+  const own = (name: string) => archivedXattr(name, format) !== undefined;
+  for (const [name, value] of readXattrs(from.number, own)) trySetXattr(to.number, name, value);
+  tryUtimens(to.number, null, mtime);
+}

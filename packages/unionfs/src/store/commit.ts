@@ -1,0 +1,131 @@
+import { Fd, retryOnInterrupt } from '@iso/sys';
+import { writeLayer } from '../diff/changes.js';
+import { tryUnlink } from '../file/call.js';
+import { unpack } from '../layer/unpacker.js';
+import { explain, StoreError } from './error.js';
+import { openImage } from './image.js';
+import { checkName, fileName } from './name.js';
+import { use } from './open.js';
+import { checkLabels } from './prepare.js';
+import type { SnapshotRecord } from './record.js';
+import type { Staged } from './records.js';
+import { corrupt, type State } from './state.js';
+
+/** How a snapshot is committed. */
+export interface CommitOptions {
+  /** Labels to add to those that it has. */
+  labels?: Readonly<Record<string, string>>;
+  signal?: AbortSignal;
+}
+
+/** Makes an active snapshot a committed one of another name. What it holds is on the disk before anything says so. */
+export async function commit(state: State, name: string, key: string, options: CommitOptions): Promise<SnapshotRecord> {
+  const { labels = {}, signal } = options;
+  checkLabels(labels);
+  return await retitle(state, key, name, 'committed', labels, signal);
+}
+
+/**
+ * Gives an active snapshot another name, and maybe another kind. Its record changes by two renames of one file, so that its layer
+ * has one record at every moment; a cut between them is rolled forward.
+ *
+ * @param state - the store
+ * @param key - its name
+ * @param name - its new name
+ * @param kind - its new kind; what is committed is temporary no more
+ * @param labels - to add
+ * @param signal - gives up
+ * @returns its new record
+ */
+export async function retitle(
+  state: State,
+  key: string,
+  name: string,
+  kind: 'active' | 'committed',
+  labels: Readonly<Record<string, string>>,
+  signal: AbortSignal | undefined,
+): Promise<SnapshotRecord> {
+  checkName(name);
+  checkName(key);
+  const { record, hold } = use(state, key, true);
+  const updated = new Date().toISOString();
+  const become = ({ temporary: _, quota, ...from }: SnapshotRecord): SnapshotRecord => {
+    const kept = quota && kind === 'active' ? { quota } : {};
+    return { ...from, ...kept, name, kind, labels: { ...from.labels, ...labels }, updated };
+  };
+  const durable = kind === 'committed' && state.durability !== 'none';
+  let staged: Staged | undefined;
+  try {
+    if (name !== key) checkFree(state, name);
+    const moved = kind === 'committed' && record.quota !== undefined;
+    if (moved) await moveIn(state, record);
+    if (durable) syncLayer(state, record.layer);
+    staged = state.records.stage(become(record), durable);
+    const done = await state.exclusively(() => {
+      if (name !== key) checkFree(state, name);
+      const now = state.read(key);
+      if (JSON.stringify(now) !== JSON.stringify(record)) {
+        // Its labels changed meanwhile: the layer cannot, it is ours.
+        state.records.discard(staged as Staged);
+        staged = state.records.stage(become(now), durable);
+      }
+      state.forget();
+      state.records.place(staged as Staged, key);
+      try {
+        state.records.rename(fileName(key), name);
+      } catch (error) {
+        // Where that fails as well, the commit is ended by whoever comes next.
+        state.records.write(now);
+        throw error;
+      }
+      return become(now);
+    }, signal);
+    if (durable) state.records.sync();
+    if (moved) tryUnlink(state.images.number, Buffer.from(record.layer));
+    state.kept.get(record.layer)?.close();
+    state.kept.delete(record.layer);
+    return done;
+  } catch (error) {
+    throw explain(error, key);
+  } finally {
+    if (staged) state.records.discard(staged);
+    hold.close();
+  }
+}
+
+/** Copies what a layer with a quota holds to where the driver keeps layers: others can lie on it there. */
+async function moveIn(state: State, record: SnapshotRecord): Promise<void> {
+  const { driver } = state;
+  // What an attempt that was cut off has left.
+  driver.remove(record.layer);
+  driver.create(record.layer, record.below);
+  try {
+    using image = await openImage(state, record);
+    using directory = Fd.open(driver.directory(record.layer), { directory: true });
+    const archive = async function* () {
+      yield* writeLayer(image.diff);
+    };
+    const settings = { format: driver.format, base: record.below.length === 0 };
+    await unpack(archive(), directory.number, settings, { progress() {}, warning() {}, check() {} });
+  } catch (error) {
+    driver.release?.(record.layer);
+    driver.remove(record.layer);
+    throw error;
+  }
+}
+
+function checkFree(state: State, name: string): void {
+  const there = state.records.read(name);
+  if (typeof there === 'string') throw corrupt(name, there);
+  if (there) throw new StoreError('exists', 'there is a snapshot of that name', { snapshot: name });
+}
+
+/** Everything of the file system that the layer lies on: cheaper than each of its files. */
+function syncLayer(state: State, layer: string): void {
+  try {
+    using directory = Fd.open(state.driver.directory(layer), { directory: true });
+    retryOnInterrupt('syncfs', directory);
+  } finally {
+    state.driver.release?.(layer);
+  }
+}

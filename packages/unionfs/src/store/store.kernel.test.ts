@@ -1,0 +1,204 @@
+// One process and one store; what the machine says is asked of findmnt's file, of the directory, of other processes.
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { archive } from '../testing/archive.js';
+import { warmUp } from '../testing/judge.js';
+import { StoreError, type StoreReason } from './error.js';
+import { openStore } from './open-store.js';
+import type { Store } from './store.js';
+
+const root = process.getuid?.() === 0;
+const needs = root ? '' : ' [needs root]';
+let folder = '';
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'iso-store-'));
+  await warmUp();
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const reason = async (act: Promise<unknown>): Promise<StoreReason | string> => {
+  try {
+    await act;
+    return 'it worked';
+  } catch (error) {
+    return StoreError.is(error) ? error.reason : String(error);
+  }
+};
+const all = async <T>(items: AsyncIterable<T>): Promise<T[]> => {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+};
+/** Runs in a mount of a snapshot. */
+const inside = async <T>(store: Store, name: string, act: (path: string) => T): Promise<T> => {
+  using mount = await store.openMount(name);
+  return act(`/proc/self/fd/${mount.fd.number}`);
+};
+const base = async (store: Store, name = 'base', files: Record<string, string> = { f: 'below' }) => {
+  await store.prepare(`${name}-work`);
+  await inside(store, `${name}-work`, (path) => {
+    for (const [file, content] of Object.entries(files)) writeFileSync(join(path, file), content);
+  });
+  await store.commit(name, `${name}-work`);
+};
+
+for (const driver of ['overlay2', 'vfs'] as const) {
+  describe.skipIf(!root)(`a store of ${driver}${needs}`, () => {
+    const at = () => mkdtempSync(join(folder, `${driver}-`));
+
+    it('prepares, writes, commits, and shows what was written below another', async () => {
+      const place = at();
+      await using store = await openStore({ root: place, driver, durability: 'none' });
+      await base(store);
+      expect(await store.prepare('box', { parent: 'base', labels: { a: 'b' } })).toMatchObject({
+        name: 'box',
+        kind: 'active',
+        parent: 'base',
+        depth: 1,
+        labels: { a: 'b' },
+      });
+      await inside(store, 'box', (path) => {
+        expect(readFileSync(join(path, 'f'), 'utf8')).toBe('below');
+        writeFileSync(join(path, 'f'), 'above');
+      });
+      await store.view('look', { parent: 'base' });
+      await inside(store, 'look', (path) => {
+        expect(readFileSync(join(path, 'f'), 'utf8')).toBe('below');
+        expect(() => writeFileSync(join(path, 'g'), '')).toThrow(/EROFS/);
+      });
+      expect((await all(store.changes('box'))).map((it) => `${it.kind} ${it.path}`)).toContain('modify f');
+      expect((await all(store.walk())).map(({ name }) => name).sort()).toEqual(['base', 'box', 'look']);
+      expect((await all(store.walk({ parent: 'base', kind: 'active' }))).map(({ name }) => name)).toEqual(['box']);
+      expect((await all(store.walk({ labels: { a: 'c' } }))).length).toBe(0);
+      expect((await store.update('box', { labels: { a: undefined, c: 'd' } })).labels).toEqual({ c: 'd' });
+
+      expect(await reason(store.remove('base'))).toBe('hasChildren');
+      expect(await store.remove('base', { recursive: true })).toEqual(expect.arrayContaining(['base', 'box', 'look']));
+      for (const name of ['layers', 'snapshots', 'holds', 'locks', 'leases'])
+        expect(readdirSync(join(place, name)), name).toEqual([]);
+    });
+
+    it('says why not', async () => {
+      await using store = await openStore({ root: at(), driver, durability: 'none' });
+      await base(store);
+      await store.prepare('box', { parent: 'base' });
+      const said = {
+        exists: store.prepare('box'),
+        notFound: store.prepare('x', { parent: 'nowhere' }),
+        notCommitted: store.prepare('x', { parent: 'box' }),
+        notActive: store.commit('x', 'base'),
+        hasChildren: store.remove('base'),
+      };
+      for (const [expected, act] of Object.entries(said)) expect(await reason(act)).toBe(expected);
+      expect(await reason(store.commit('base', 'box'))).toBe('exists');
+      expect(await reason(store.stat('x'))).toBe('notFound');
+      {
+        using mount = await store.openMount('box');
+        expect(mount.readonly).toBe(false);
+        expect(await reason(store.openMount('box'))).toBe('inUse');
+        expect(await reason(store.openLayer('box'))).toBe('inUse');
+        expect(await reason(store.commit('x', 'box'))).toBe('inUse');
+        expect(await reason(store.remove('box'))).toBe('inUse');
+        using reader = await store.openMount('box', { readonly: true });
+        expect(reader.readonly).toBe(true);
+      }
+      for (const name of ['', '\ud800', 'x'.repeat(5000)]) await expect(store.prepare(name)).rejects.toThrow(TypeError);
+      expect(await reason(openStore({ root: at(), driver: 'btrfs' }))).toBe('unsupported');
+      expect(await reason(openStore({ root: at(), driver, durability: 'none' }).then((it) => it.close()))).toBe(
+        'it worked',
+      );
+    });
+
+    it('takes any name, inside its directory', async () => {
+      const place = at();
+      const before = readdirSync(folder).sort();
+      await using store = await openStore({ root: place, driver, durability: 'none' });
+      const names = [
+        '../../evil',
+        '/etc/passwd',
+        '..',
+        '.',
+        'a/b',
+        'a\0b',
+        'ü\n%41',
+        '%',
+        '~',
+        'sha256:ab',
+        '.new-1',
+        'x'.repeat(4096),
+      ];
+      for (const name of names) await store.prepare(name);
+      expect((await all(store.walk())).map(({ name }) => name).sort()).toEqual([...names].sort());
+      expect(readdirSync(folder).sort()).toEqual(before);
+      for (const name of names) await store.remove(name);
+      expect(readdirSync(join(place, 'snapshots'))).toEqual([]);
+    });
+
+    it('unpacks a layer under another name, and collects what nobody needs', async () => {
+      const place = at();
+      await using store = await openStore({ root: place, driver, durability: 'none' });
+      await store.prepare('unpacking', { temporary: true });
+      const { diffId } = await store.applyLayer('unpacking', archive({ path: 'hello', content: 'hello' }));
+      expect(diffId).toMatch(/^sha256:/);
+      await store.commit('chain-1', 'unpacking', { labels: { diffId } });
+      await store.prepare('unpacking', { parent: 'chain-1', temporary: true });
+      await store.applyLayer('unpacking', archive({ path: '.wh.hello' }, { path: 'other' }));
+      await store.commit('chain-2', 'unpacking');
+      await store.view('look', { parent: 'chain-2' });
+      expect(await inside(store, 'look', (path) => readdirSync(path))).toEqual(['other']);
+      await store.remove('look');
+      await base(store, 'loose');
+
+      {
+        using lease = await store.lease('loose');
+        await lease.add('to come');
+        expect(await store.gc({ roots: ['chain-2'] })).toMatchObject({ removed: [] });
+      }
+      expect(await store.gc({ roots: ['chain-2'], dryRun: true })).toMatchObject({ removed: ['loose'] });
+      expect(await store.has('loose')).toBe(true);
+      {
+        using reading = await store.openMount('loose');
+        expect(reading.readonly).toBe(true);
+        expect(await store.gc({ roots: ['chain-2'] })).toMatchObject({ removed: [], inUse: ['loose'] });
+      }
+      await store.prepare('box', { parent: 'chain-1' });
+      expect((await store.gc({ roots: [] })).removed).toEqual(['chain-2', 'loose']);
+      expect((await all(store.walk())).map(({ name }) => name)).toEqual(['box', 'chain-1']);
+    });
+
+    it('gives up what was temporary when it is closed', async () => {
+      const place = at();
+      await using store = await openStore({ root: place, driver, durability: 'none' });
+      {
+        await using other = await openStore({ root: place });
+        expect(other.driver).toBe(driver);
+        await other.prepare('mine', { temporary: true });
+        expect(await store.cleanup()).toMatchObject({ abandoned: [], dangling: [] });
+        expect(await reason(store.prepare('mine'))).toBe('exists');
+      }
+      expect(await store.cleanup({ dryRun: true })).toMatchObject({ abandoned: ['mine'] });
+      expect(await store.cleanup()).toMatchObject({ abandoned: ['mine'] });
+      expect(readdirSync(join(place, 'layers'))).toEqual([]);
+    });
+
+    it('mounts on a directory', async () => {
+      await using store = await openStore({ root: at(), driver, durability: 'none' });
+      await base(store);
+      await store.prepare('box', { parent: 'base' });
+      const target = join(folder, `target-${driver}`);
+      mkdirSync(target);
+      {
+        using mount = await store.mount('box', target);
+        expect(readFileSync('/proc/self/mountinfo', 'utf8')).toContain(` ${target} `);
+        writeFileSync(join(target, 'new'), 'new');
+        expect(await reason(store.openMount('box'))).toBe('inUse');
+        expect(mount.readonly).toBe(false);
+      }
+      expect(readdirSync(target)).toEqual([]);
+      expect(await inside(store, 'box', (path) => readFileSync(join(path, 'new'), 'utf8'))).toBe('new');
+    });
+  });
+}
