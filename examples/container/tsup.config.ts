@@ -1,3 +1,4 @@
 import base from '../../tsup.config.js';
 
-export default { ...base, entry: ['src/index.ts', 'src/cli.ts', 'src/demo.ts'] };
+// A supervisor is a program of its own.
+export default { ...base, entry: ['src/index.ts', 'src/cli.ts', 'src/demo.ts', 'src/supervise/supervisor.ts'] };

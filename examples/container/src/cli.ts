@@ -1,99 +1,67 @@
 #!/usr/bin/env node
-import { Command, CommanderError, Option } from 'commander';
-import type { ContainerOptions } from './assemble.js';
-import { explainContainer } from './container.js';
+import { Command, CommanderError } from 'commander';
 import { failureCode } from './exitcode.js';
-import { foreground } from './foreground.js';
-import { parseBytes, parseCpus, parsePids, parseTmpfs, parseVolume } from './options.js';
+import { complain } from './say.js';
+import { isoVersion } from './version.js';
 
-interface RunFlags {
-  name?: string;
-  interactive?: boolean;
-  tty?: boolean;
-  env?: string[];
-  workdir?: string;
-  user?: string;
-  volume?: string[];
-  readOnly?: boolean;
-  tmpfs?: string[];
-  hostname?: string;
-  network: 'host' | 'none';
-  memory?: string;
-  cpus?: string;
-  pidsLimit?: string;
-  userns?: 'host' | 'private';
-  init?: boolean;
-  explain?: boolean;
-}
-
-const collect = (value: string, all: string[] = []) => [...all, value];
-
-/** Not before there is something to say: who touches a standard stream makes it non-blocking, for the container too. */
-function say(stream: NodeJS.WriteStream, text: string): void {
-  // What reads it may have ended.
-  stream.on('error', () => {});
-  stream.write(text);
-}
-const complain = (message: string) => say(process.stderr, `iso: ${message.trim().replace(/\s*\n\s*/g, ' ')}\n`);
+/** Each command with what it needs is loaded when it is asked for: a container starts sooner than all of them load. */
+const commands: Record<string, () => Promise<Command>> = {
+  create: async () => (await import('./command/create.js')).create,
+  start: async () => (await import('./command/start.js')).start,
+  run: async () => (await import('./command/run.js')).run,
+  exec: async () => (await import('./command/exec.js')).exec,
+  attach: async () => (await import('./command/attach.js')).attach,
+  logs: async () => (await import('./command/logs.js')).logs,
+  stop: async () => (await import('./command/stop.js')).stop,
+  restart: async () => (await import('./command/stop.js')).restart,
+  wait: async () => (await import('./command/wait.js')).wait,
+  rm: async () => (await import('./command/rm.js')).rm,
+  rename: async () => (await import('./command/rename.js')).rename,
+  top: async () => (await import('./command/top.js')).top,
+  inspect: async () => (await import('./command/inspect.js')).inspect,
+  events: async () => (await import('./command/events.js')).events,
+  info: async () => (await import('./command/info.js')).info,
+  version: async () => (await import('./command/version.js')).version,
+  ps: async () => (await import('./command/ps.js')).ps,
+  kill: async () => (await import('./command/kill.js')).kill,
+  stats: async () => (await import('./command/stats.js')).stats,
+  pause: async () => (await import('./command/pause.js')).pause,
+  unpause: async () => (await import('./command/pause.js')).unpause,
+  update: async () => (await import('./command/update.js')).update,
+  build: async () => (await import('./command/build.js')).build,
+  images: async () => (await import('./command/images.js')).images,
+  import: async () => (await import('./command/import.js')).import_,
+  load: async () => (await import('./command/load.js')).load,
+  save: async () => (await import('./command/save.js')).save,
+  pull: async () => (await import('./command/pull.js')).pull,
+  push: async () => (await import('./command/push.js')).push,
+  tag: async () => (await import('./command/tag.js')).tag,
+  rmi: async () => (await import('./command/rmi.js')).rmi,
+  history: async () => (await import('./command/history.js')).history,
+  image: async () => (await import('./command/image.js')).image,
+  commit: async () => (await import('./command/commit.js')).commit,
+  cp: async () => (await import('./command/cp.js')).cp,
+  export: async () => (await import('./command/export.js')).export_,
+  diff: async () => (await import('./command/diff.js')).diff,
+  system: async () => (await import('./command/system.js')).system,
+  network: async () => (await import('./command/network.js')).network,
+  port: async () => (await import('./command/port.js')).port,
+  doctor: async () => (await import('./command/doctor.js')).doctor,
+};
 
 const iso = new Command('iso')
   .description('Containers from Node, without a daemon')
-  .enablePositionalOptions()
-  .showSuggestionAfterError(false)
-  .configureOutput({ outputError: (text) => complain(text.replace(/^error: /, '')) })
-  .exitOverride();
-iso
-  .command('run')
-  .description('run a command in a new container')
-  .argument('<root>', 'directory used as read-only lower layer, / for the host’s own root')
-  .argument('[command...]', 'program and arguments, default /bin/sh')
-  .passThroughOptions()
-  .option('--name <name>', 'name of the container, its default host name')
-  .option('-i, --interactive', 'pass standard input on')
-  .option('-t, --tty', 'give it a terminal')
-  .option('--rm', 'remove it when it ends (always so)')
-  .option('-e, --env <variable>', 'NAME=VALUE, or NAME from this environment', collect)
-  .option('-w, --workdir <path>', 'working directory inside')
-  .option('-u, --user <user>', 'NAME|UID[:GROUP|GID]')
-  .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro,rw,rprivate,rslave]', collect)
-  .option('--read-only', 'make the root read-only')
-  .option('--tmpfs <mount>', 'PATH[:size=,mode=,uid=,gid=,ro,exec,suid,dev]', collect)
-  .option('--hostname <name>', 'host name inside')
-  .addOption(new Option('--network <mode>', 'network').choices(['none', 'host']).default('none'))
-  .option('-m, --memory <bytes>', 'memory limit, for example 64m')
-  .option('--cpus <number>', 'CPU limit, for example 0.5')
-  .option('--pids-limit <number>', 'most processes')
-  .addOption(new Option('--userns <mode>', 'user namespace').choices(['host', 'private']))
-  .option('--init', 'an init as process 1, which reaps orphans and passes signals on')
-  .option('--explain', 'print the launch program and exit')
-  .action(async (root: string, command: string[], flags: RunFlags) => {
-    const options = containerOptions(root, command, flags);
-    const how = { tty: flags.tty ?? false, interactive: flags.interactive ?? false };
-    if (flags.explain)
-      say(process.stdout, await explainContainer({ ...options, ...(how.tty ? { stdio: 'pty' } : {}) }));
-    else process.exitCode = await foreground(options, how);
-  });
-
-function containerOptions(root: string, command: string[], flags: RunFlags): ContainerOptions {
-  const { name, hostname, workdir, user, memory, cpus, pidsLimit, userns } = flags;
-  return {
-    root,
-    env: flags.env ?? [],
-    volumes: (flags.volume ?? []).map(parseVolume),
-    tmpfs: (flags.tmpfs ?? []).map(parseTmpfs),
-    readonly: flags.readOnly ?? false,
-    network: flags.network,
-    init: flags.init ?? false,
-    ...(command.length ? { command } : {}),
-    ...(name === undefined ? {} : { name }),
-    ...(hostname === undefined ? {} : { hostname }),
-    ...(workdir === undefined ? {} : { cwd: workdir }),
-    ...(user === undefined ? {} : { user }),
-    ...(userns === undefined ? {} : { userns }),
-    ...(memory === undefined ? {} : { memory: parseBytes(memory) }),
-    ...(cpus === undefined ? {} : { cpus: parseCpus(cpus) }),
-    ...(pidsLimit === undefined ? {} : { pidsLimit: parsePids(pidsLimit) }),
-  };
+  .version(isoVersion)
+  .enablePositionalOptions();
+const asked = process.argv[2] ?? '';
+const wanted = Object.hasOwn(commands, asked) ? [asked] : asked === '--version' ? [] : Object.keys(commands);
+const loaded = await Promise.all(wanted.map((name) => (commands[name] as () => Promise<Command>)()));
+for (const command of loaded) iso.addCommand(command);
+for (const command of [iso, ...loaded, ...loaded.flatMap(({ commands: inner }) => inner)]) {
+  command
+    .showSuggestionAfterError(false)
+    .configureOutput({ outputError: (text) => complain(text.replace(/^error: /, '')) })
+    .exitOverride();
 }
 
 try {

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { Cgroup } from '@iso/cgroups';
+import type { Cgroup } from '@iso/cgroups';
 import { type Child, type Exit, explain, spawn } from '@iso/process';
-import { assemble, type ContainerOptions } from './assemble.js';
-import { UsageError } from './options.js';
+import { assemble, type Confinement, type ContainerOptions } from './assemble.js';
+import { createCgroup } from './cgroup.js';
+import { type ExecOptions, execIn } from './exec/exec.js';
+import { checkName } from './options.js';
 
 /** A running container: a process with a place of its own. Disposing kills it and removes its cgroup. */
 export class Container implements AsyncDisposable {
@@ -12,24 +14,49 @@ export class Container implements AsyncDisposable {
   readonly child: Child;
   /** Its cgroup, where it has limits. */
   readonly cgroup: Cgroup | undefined;
+  /** What each of its processes gets. */
+  readonly confinement: Confinement;
   /** Milliseconds from the call of `run` until the program ran. */
   readonly startedInMs: number;
   /** How it ended; its cgroup is gone then. Rejects with the KernelError where that cannot be removed. */
   readonly exited: Promise<Exit & { oomKilled: boolean }>;
 
   /** @internal */
-  constructor(name: string, child: Child, cgroup: Cgroup | undefined, startedInMs: number) {
+  constructor(name: string, child: Child, cgroup: Cgroup | undefined, confinement: Confinement, startedInMs: number) {
     this.name = name;
     this.child = child;
     this.cgroup = cgroup;
+    this.confinement = confinement;
     this.startedInMs = startedInMs;
     this.exited = child.exited.then(async (exit) => {
       try {
-        return { ...exit, oomKilled: (cgroup?.stats({ only: ['memory'] }).memory?.events?.oomKill ?? 0) > 0 };
+        return { ...exit, oomKilled: cgroup !== undefined && oomKilled(cgroup) };
       } finally {
         await dispose(cgroup);
       }
     });
+  }
+
+  /**
+   * Runs a command in it: in its namespaces, its cgroup and its root, with its ids, limits, capabilities and filter.
+   *
+   * @param command - program and arguments
+   * @param options - what is different
+   * @returns the running process, which dies with this one
+   * @throws {@link UsageError} for options that make no sense, and where the container has ended; KernelError with the `step` that failed
+   *
+   * @example
+   * ```ts root
+   * import { run } from '@iso/container';
+   * await using box = await run({ root: '/', command: ['sleep', '60'], hostname: 'box' });
+   * const shell = await box.exec(['sh', '-c', 'test "$(hostname)" = box'], { stdio: 'ignore' });
+   * const { code } = await shell.exited;
+   * if (code !== 0) throw new Error(`exit ${code}`);
+   * ```
+   */
+  exec(command: readonly [file: string, ...args: string[]], options: ExecOptions = {}): Promise<Child> {
+    const { child, cgroup, confinement } = this;
+    return execIn({ pid: child.pid, pidfd: child.pidfd, cgroup, confinement }, command, options);
   }
 
   /** Kills everything in it and waits until it is gone. */
@@ -59,11 +86,15 @@ export class Container implements AsyncDisposable {
 export async function run(options: ContainerOptions): Promise<Container> {
   const startedAt = performance.now();
   const name = containerName(options.name);
-  const cgroup = await createCgroup(name, options);
+  // Of a pid namespace that is not its own, its first process takes no other with it.
+  const accounting = options.accounting || options.pid !== undefined;
+  const cgroup = await createCgroup(name, { ...options, accounting });
   try {
-    const { file, args, ...rest } = await assemble(name, options, cgroup);
-    const child = await spawn(file, args, rest);
-    return new Container(name, child, cgroup, performance.now() - startedAt);
+    const { file, args, confinement, ...rest } = await assemble(name, options, cgroup);
+    // The executable of whoever is not root is not its own to write.
+    const guarded = process.getuid?.() === 0 ? { gate: 'open' as const } : {};
+    const child = await spawn(file, args, { ...rest, ...guarded });
+    return new Container(name, child, cgroup, confinement, performance.now() - startedAt);
   } catch (error) {
     // What cannot be removed either is left to the next sweep: the first error says more.
     await dispose(cgroup).catch(() => {});
@@ -78,7 +109,7 @@ export async function run(options: ContainerOptions): Promise<Container> {
  * @returns the program as text, one system call a line
  */
 export async function explainContainer(options: ContainerOptions): Promise<string> {
-  const { file, args, ...rest } = await assemble(containerName(options.name), options, undefined);
+  const { file, args, confinement: _, ...rest } = await assemble(containerName(options.name), options, undefined);
   return explain(file, args, rest);
 }
 
@@ -87,34 +118,14 @@ async function dispose(cgroup: Cgroup | undefined): Promise<void> {
   await cgroup?.[Symbol.asyncDispose]().catch(() => cgroup[Symbol.asyncDispose]());
 }
 
-let swept: Promise<unknown> | undefined;
-
-/** Docker's least. Much less, and the kernel's own memory for the start already ends it. */
-const LEAST_MEMORY = 6 * 2 ** 20;
-
-async function createCgroup(name: string, { memory, cpus, pidsLimit }: ContainerOptions): Promise<Cgroup | undefined> {
-  // What a killed process left is found once; a process does not leave anything to itself. What somebody else left is not ours.
-  swept ??= Cgroup.sweep().catch(() => {});
-  await swept;
-  if (memory === undefined && cpus === undefined && pidsLimit === undefined) return undefined;
-  if (memory !== undefined && memory < LEAST_MEMORY)
-    throw new UsageError(`a container takes 6 MiB of memory at the least, not ${memory} bytes`);
-  return Cgroup.create(name, {
-    controllers: [],
-    limits: {
-      ...(memory === undefined ? {} : { memory: { max: memory, swap: { max: 0 } } }),
-      ...(cpus === undefined ? {} : { cpu: { max: cpus } }),
-      ...(pidsLimit === undefined ? {} : { pids: { max: pidsLimit } }),
-    },
-  });
+/** Of all figures this one: v2 and v1 have the same line in files of their own. */
+function oomKilled(cgroup: Cgroup): boolean {
+  if (cgroup.path('memory') === undefined) return false;
+  const text = cgroup.read('memory.events') ?? cgroup.read('memory.oom_control') ?? '';
+  return /^oom_kill [1-9]/m.test(text);
 }
 
 function containerName(name: string | undefined): string {
-  if (name === undefined) return randomBytes(6).toString('hex');
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/.test(name)) {
-    throw new UsageError(
-      `not a name: ${JSON.stringify(name)}, it is [a-zA-Z0-9][a-zA-Z0-9_.-], 63 characters at the most`,
-    );
-  }
-  return name;
+  checkName(name);
+  return name ?? randomBytes(6).toString('hex');
 }

@@ -1,9 +1,5 @@
-import { constants } from 'node:os';
-import type { Exit } from '@iso/process';
+import { type Exit, signalNumber } from '@iso/process';
 import { KernelError } from '@iso/sys';
-
-/** The first real-time signal that programs may use; libc keeps two. */
-const SIGRTMIN = 34;
 
 /**
  * The exit code that docker would give.
@@ -12,9 +8,19 @@ const SIGRTMIN = 34;
  * @returns its code, or 128 and the signal's number
  */
 export function exitCode({ code, signal }: Pick<Exit, 'code' | 'signal'>): number {
-  if (code !== null) return code;
-  const realtime = /^SIGRTMIN\+(-?\d+)$/.exec(String(signal))?.[1];
-  return 128 + (realtime ? SIGRTMIN + Number(realtime) : (constants.signals[signal as NodeJS.Signals] ?? 0));
+  return code ?? 128 + (signal ? signalNumber(signal) : 0);
+}
+
+/** A container that did not start in another process. */
+export class StartError extends Error {
+  override name = 'StartError';
+  /** What the command exits with. */
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 /**
@@ -25,6 +31,8 @@ export function exitCode({ code, signal }: Pick<Exit, 'code' | 'signal'>): numbe
  * @returns the code
  */
 export function failureCode(error: unknown): number {
-  if (!KernelError.is(error) || error.step?.phase !== 'exec') return 125;
+  if (error instanceof StartError) return error.exitCode;
+  // Behind a gate a program is looked for beforehand.
+  if (!KernelError.is(error) || (error.step?.phase !== 'exec' && error.syscall !== 'faccessat')) return 125;
   return error.code === 'ENOENT' || error.code === 'ENOTDIR' ? 127 : 126;
 }

@@ -1,10 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { command } from './testing/command.js';
 
-const command = process.env.ISO_CLI
-  ? [process.env.ISO_CLI]
-  : ['--conditions=iso-source', '--import', 'tsx', join(import.meta.dirname, 'cli.ts')];
 const python = spawnSync('python3', ['-c', 'import pty']).status === 0;
 
 /** Runs a shell line in which `iso` stands for the command. */
@@ -20,7 +17,7 @@ function shell(line: string, input = ''): { status: number | null; stdout: strin
 
 /** Starts `iso run`, waits until the container says that it is ready, and sends signals to the command. */
 async function signalled(options: string[], script: string, signals: NodeJS.Signals[]) {
-  const iso = spawn(process.execPath, [...command, 'run', ...options, '/', 'sh', '-c', script]);
+  const iso = spawn(process.execPath, [...command, 'run', '--rm', ...options, '/', 'sh', '-c', script]);
   let output = '';
   const ready = new Promise<void>((resolve) => {
     iso.stdout.on('data', (chunk) => {
@@ -57,37 +54,37 @@ describe('in the foreground', () => {
     const plain = 'echo ready; exec sleep 1000';
     expect((await signalled(['--init'], plain, ['SIGTERM'])).code).toBe(143);
     expect((await signalled(['--init'], plain, ['SIGUSR1'])).code).toBe(138);
-    expect(shell(`iso run --init / sh -c 'kill -34 $$'`).status).toBe(162);
+    expect(shell(`iso run --rm --init / sh -c 'kill -34 $$'`).status).toBe(162);
   });
 
   it('passes standard input on with -i only, to its end', () => {
     const much = 'x'.repeat(300_000);
-    expect(shell('iso run -i / cat', much)).toMatchObject({ status: 0, stdout: much });
-    expect(shell('iso run / cat', much)).toMatchObject({ status: 0, stdout: '' });
-    expect(shell(`iso run -i / sh -c 'exec 0<&-; exit 4'`, much).status).toBe(4);
+    expect(shell('iso run --rm -i / cat', much)).toMatchObject({ status: 0, stdout: much });
+    expect(shell('iso run --rm / cat', much)).toMatchObject({ status: 0, stdout: '' });
+    expect(shell(`iso run --rm -i / sh -c 'exec 0<&-; exit 4'`, much).status).toBe(4);
   });
 
   it('loses nothing of a big output at exit', () => {
-    const { stdout } = shell(`iso run / sh -c 'head -c 3000000 /dev/zero | tr "\\0" x' | wc -c`);
+    const { stdout } = shell(`iso run --rm / sh -c 'head -c 3000000 /dev/zero | tr "\\0" x' | wc -c`);
     expect(Number(stdout)).toBe(3_000_000);
   });
 
   it('ends when nobody reads what it writes', () => {
-    const piped = `iso run OPTION / yes | head -1; echo "\${PIPESTATUS[0]}"`;
+    const piped = `iso run --rm OPTION / yes | head -1; echo "\${PIPESTATUS[0]}"`;
     for (const option of ['', '-t']) {
       const { stdout, stderr } = shell(piped.replace('OPTION', option));
       expect(stdout).toMatch(/^y\r?\n[1-9]\d*\n$/);
       expect(stderr).not.toMatch(/at .*\.[jt]s/);
     }
-    expect(shell('iso run / echo hi >&-; echo $?').stdout).toMatch(/^[01]\n$/);
-    expect(shell('iso run /no/such true 2>&-; echo $?').stdout).toBe('125\n');
+    expect(shell('iso run --rm / echo hi >&-; echo $?').stdout).toMatch(/^[01]\n$/);
+    expect(shell('iso run --rm /no/such true 2>&-; echo $?').stdout).toBe('125\n');
     expect(shell('iso run --explain / true | head -1; echo "${PIPESTATUS[0]}"').stdout).toMatch(/clone3[^\n]*\n0\n$/);
   });
 
   it('gives a terminal with -t, and ends its input with -it where ours ends', () => {
     const look = `tty >/dev/null; test -t 0 && test -t 1 && echo terminal; sleep 0.3`;
-    expect(shell(`iso run -t / sh -c '${look}'`)).toMatchObject({ status: 0, stdout: 'terminal\r\n' });
-    expect(shell(`iso run -it / sh -c 'read x; echo "got $x"; cat; sleep 0.3; exit 6'`, 'hello\n')).toMatchObject({
+    expect(shell(`iso run --rm -t / sh -c '${look}'`)).toMatchObject({ status: 0, stdout: 'terminal\r\n' });
+    expect(shell(`iso run --rm -it / sh -c 'read x; echo "got $x"; cat; sleep 0.3; exit 6'`, 'hello\n')).toMatchObject({
       status: 6,
       stdout: expect.stringContaining('got hello\r\n'),
     });
@@ -127,7 +124,7 @@ say(b'exit 5\n')
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(json.dumps({'code': code, 'rawWhile': not raw, 'echoAfter': echo()}))
 `;
-    const words = JSON.stringify([process.execPath, ...command, 'run', '-it', '/', 'sh']);
+    const words = JSON.stringify([process.execPath, ...command, 'run', '--rm', '-it', '/', 'sh']);
     const { stdout, stderr } = spawnSync('python3', ['-c', script, words], { encoding: 'utf8', timeout: 100_000 });
     expect(stderr).toBe('');
     expect(JSON.parse(stdout)).toEqual({ code: 5, rawWhile: true, echoAfter: true });

@@ -1,14 +1,11 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { command } from './testing/command.js';
 
 const root = process.getuid?.() === 0;
 const strace = spawnSync('strace', ['-V']).status === 0;
-const command = process.env.ISO_CLI
-  ? [process.env.ISO_CLI]
-  : ['--conditions=iso-source', '--import', 'tsx', join(import.meta.dirname, 'cli.ts')];
 
 /** A child that has not executed its program yet shows the arguments of the process that made it. */
 function processes(marker: string): string[] {
@@ -66,7 +63,7 @@ async function killed(
   const name = `killed-${process.pid}-${number}`;
   const marker = `98${process.pid}.${number}`;
   const limits = root ? ['--memory', '64m', '--pids-limit', '20'] : [];
-  const run = [...command, 'run', '--name', name, ...limits, ...options, '/', 'sleep', marker];
+  const run = [...command, 'run', '--rm', '--name', name, ...limits, ...options, '/', 'sleep', marker];
   const [file = '', ...args] = [...tracer, process.execPath, ...run];
   const started = spawn(file, args, { stdio: 'ignore' });
   const gone = new Promise((resolve) => started.once('exit', resolve));
@@ -83,12 +80,26 @@ async function killed(
     process.kill(node, 'SIGKILL');
     expect(await until(() => processes(marker).length === 0), `${options} ${tracer} ${processes(marker)}`).toBe(true);
     await gone;
-    expect(spawnSync(process.execPath, [...command, 'run', '/', 'true']).status).toBe(0);
+    expect(spawnSync(process.execPath, [...command, 'run', '--rm', '/', 'true']).status).toBe(0);
     expect(cgroups(name)).toEqual([]);
   } finally {
     for (const pid of processes(marker)) process.kill(Number(pid), 'SIGKILL');
   }
 }
+
+/** Where a child of a start may stand: what strace delays there, and options of the command. */
+const steps: [step: string, ...options: string[]][] = [
+  ['setresuid:delay_enter=700000:when=1', '--userns', 'private'],
+  ['prctl:delay_exit=700000:when=1'],
+  ['pwrite64:delay_enter=700000:when=1', '--init'],
+  // These on the long run.
+  ['fsopen:delay_enter=700000:when=2'],
+  ['pivot_root:delay_enter=700000:when=1'],
+  ['prctl:delay_enter=700000:when=1'],
+  ['keyctl:delay_enter=700000:when=1'],
+  ['execve:delay_enter=700000:when=1'],
+  ['execveat:delay_enter=700000:when=1', '--init'],
+];
 
 describe('SIGKILL of Node', () => {
   it('takes a running container with it, and the next run removes its cgroup', async () => {
@@ -110,17 +121,7 @@ describe('SIGKILL of Node', () => {
   it.skipIf(!strace)(
     'while its child stands at a step leaves nothing [needs strace]',
     async () => {
-      for (const [step, ...options] of [
-        ['fsopen:delay_enter=700000:when=2'],
-        ['pivot_root:delay_enter=700000:when=1'],
-        ['setresuid:delay_enter=700000:when=1', '--userns', 'private'],
-        ['prctl:delay_enter=700000:when=1'],
-        ['prctl:delay_exit=700000:when=1'],
-        ['keyctl:delay_enter=700000:when=1'],
-        ['execve:delay_enter=700000:when=1'],
-        ['pwrite64:delay_enter=700000:when=1', '--init'],
-        ['execveat:delay_enter=700000:when=1', '--init'],
-      ] as [string, ...string[]][]) {
+      for (const [step, ...options] of process.env.ISO_LONG ? steps : steps.slice(0, 3)) {
         const trace = `trace=${step.split(':')[0]}`;
         const tracer = ['strace', '-f', '-o', '/dev/null', '-e', trace, '-e', `inject=${step}`];
         const waiting = async (node: number) => {

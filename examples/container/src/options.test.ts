@@ -54,8 +54,8 @@ describe('options', () => {
     for (const text of ['', '12q', '-1', '1.5m', '999999999999999t']) refused(() => parseBytes(text));
     expect(parseCpus('0.5')).toBe(0.5);
     for (const text of ['', '0', '-1', '1e3', '0.001', String(cpus().length + 1)]) refused(() => parseCpus(text));
-    expect(parsePids('1')).toBe(1);
-    for (const text of ['', '0', '-1', '1.5', '9999999999']) refused(() => parsePids(text));
+    expect([parsePids('1'), parsePids('-1')]).toEqual([1, -1]);
+    for (const text of ['', '0', '-2', '1.5', '9999999999']) refused(() => parsePids(text));
   });
 
   it('of the environment: docker’s own, then what was asked for, and nothing else', () => {

@@ -123,7 +123,7 @@ export function parseBytes(text: string): number {
  * @throws {@link UsageError} below 0.01, and above what the machine has
  */
 export function parseCpus(text: string): number {
-  const number = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  const number = /^(\d+(\.\d*)?|\.\d+)$/.test(text) ? Number(text) : Number.NaN;
   const most = cpus().length;
   if (!(number >= 0.01 && number <= most))
     throw new UsageError(`--cpus must be a number from 0.01 to ${most}, not ${JSON.stringify(text)}`);
@@ -134,10 +134,11 @@ export function parseCpus(text: string): number {
  * Parses `--pids-limit`.
  *
  * @param text - as typed
- * @returns most processes
- * @throws {@link UsageError} for what is no whole number above 0
+ * @returns most processes, -1 for no limit
+ * @throws {@link UsageError} for what is neither that nor a whole number above 0
  */
 export function parsePids(text: string): number {
+  if (text === '-1') return -1;
   if (!/^[1-9]\d{0,8}$/.test(text))
     throw new UsageError(`--pids-limit must be a whole number above 0, not ${JSON.stringify(text)}`);
   return Number(text);
@@ -155,8 +156,19 @@ export function environment(
   given: readonly string[],
   defaults: { hostname: string; home: string; tty: boolean },
 ): Record<string, string> {
-  const env: Record<string, string> = { PATH, HOSTNAME: defaults.hostname, HOME: defaults.home };
-  if (defaults.tty) env.TERM = 'xterm';
+  const env = { PATH, HOSTNAME: defaults.hostname, HOME: defaults.home, ...(defaults.tty ? { TERM: 'xterm' } : {}) };
+  return { ...env, ...variables(given) };
+}
+
+/**
+ * Variables as they are typed; `NAME` alone takes this process's value, and is none where that has none.
+ *
+ * @param given - `NAME=VALUE` or `NAME`
+ * @returns the variables
+ * @throws {@link UsageError} for an empty name
+ */
+export function variables(given: readonly string[]): Record<string, string> {
+  const env: Record<string, string> = {};
   for (const item of given) {
     const at = item.indexOf('=');
     const name = at < 0 ? item : item.slice(0, at);
@@ -165,4 +177,17 @@ export function environment(
     if (value !== undefined) env[name] = value;
   }
   return env;
+}
+
+/**
+ * Refuses what is no name of a container.
+ *
+ * @param name - as typed
+ * @throws {@link UsageError}
+ */
+export function checkName(name: string | undefined): void {
+  if (name === undefined || /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$/.test(name)) return;
+  throw new UsageError(
+    `not a name: ${JSON.stringify(name)}, it is [a-zA-Z0-9][a-zA-Z0-9_.-], 63 characters at the most`,
+  );
 }

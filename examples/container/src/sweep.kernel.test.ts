@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { type Kernel, KernelError, kernel, type LaunchPlan, replaceKernel, type SyscallName } from '@iso/sys';
 import { difference, ledger, RecordingKernel } from '@iso/sys/testing';
 import { afterAll, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../test/typescript.js';
 import type { ContainerOptions } from './assemble.js';
 import { run } from './container.js';
 import type { Case, Outcome } from './sweep.driver.js';
@@ -17,7 +18,9 @@ mkdirSync(join(folder, 'data'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Where a start takes ten times as long, as in a virtual machine, every ninth of them stands for all. */
-const every = process.env.ISO_CLI ? 9 : 1;
+const every = process.env.ISO_SLOW ? 9 : 1;
+/** Of those that strace holds up, every third but on the long run. */
+const everyTraced = process.env.ISO_SLOW || process.env.ISO_LONG ? every : 3;
 
 /** What can be seen of a container from its inside, less what differs from start to start. */
 const look = `exec 2>/dev/null
@@ -91,7 +94,7 @@ describe.skipIf(!root)('a start with every part [needs root]', () => {
         return plays ? super.call(name, args) : real.call(name, args);
       }
       override launch(plan: LaunchPlan) {
-        if (!plan.steps.some((step) => step.syscall === 'execve')) return real.launch(plan);
+        if (!plan.steps.some((step) => step.syscall.startsWith('execve'))) return real.launch(plan);
         const pidfd = (number: number) => {
           played.pidfd = number;
           plan.pidfd(number);
@@ -197,7 +200,7 @@ describe.skipIf(!root || !strace)('a start under fault injection [needs root, st
         if (outcome.error) expect(outcome.error, label).toMatchObject({ code: error, syscall: name });
         else expect(outcome.view, label).toBe(healthy);
       };
-      const places = Array.from({ length: Math.ceil(count / every) }, (_, i) => 1 + i * every);
+      const places = Array.from({ length: Math.ceil(count / everyTraced) }, (_, i) => 1 + i * everyTraced);
       const fail = (when: number, action: () => Promise<void>) =>
         driver.inject(`${name}:error=${error}:when=${when}`, name, action);
       if (name === 'execve' || name === 'clone3' || name === 'exit') {
@@ -242,7 +245,7 @@ class Driver {
 
   private constructor() {
     const script = join(import.meta.dirname, 'sweep.driver.ts');
-    this.#process = spawn(process.execPath, ['--conditions=iso-source', '--import', 'tsx', script]);
+    this.#process = spawn(process.execPath, [...fromSources, script]);
     this.#process.stderr.pipe(process.stderr);
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
   }

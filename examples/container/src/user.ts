@@ -1,5 +1,5 @@
-import { readSync } from 'node:fs';
-import { attempt, Fd, KernelError, O, RESOLVE } from '@iso/sys';
+import { readSync, statSync } from 'node:fs';
+import { attempt, Fd, KernelError, O, openHow, RESOLVE } from '@iso/sys';
 import { UsageError } from './options.js';
 
 /** Who a container's process is. */
@@ -30,15 +30,24 @@ export function findUser(root: string, text: string): User {
     passwd.find((fields) => id !== undefined && Number(fields[2]) === id);
   if (!row && id === undefined) throw new UsageError(`unable to find user ${name}: no matching entries in passwd file`);
   const uid = row ? requireId(row[2]) : (id as number);
-  let gid = row ? requireId(row[3]) : 0;
-  if (group !== undefined) {
-    const found = rows(root, 'etc/group').find((fields) => fields[0] === group);
-    const number = parseId(group);
-    if (!found && number === undefined)
-      throw new UsageError(`unable to find group ${group}: no matching entries in group file`);
-    gid = found ? requireId(found[2]) : (number as number);
-  }
+  const gid = group !== undefined ? findGroup(root, group) : row ? requireId(row[3]) : 0;
   return { uid, gid, home: row?.[5]?.startsWith('/') ? row[5] : '/' };
+}
+
+/**
+ * Finds a group in a root's own group file, which is read as warily.
+ *
+ * @param root - the root file system's directory
+ * @param group - name or number
+ * @returns its id
+ * @throws {@link UsageError} for names that are not there and numbers that are no ids
+ */
+export function findGroup(root: string, group: string): number {
+  const found = rows(root, 'etc/group').find((fields) => fields[0] === group);
+  const number = parseId(group);
+  if (!found && number === undefined)
+    throw new UsageError(`unable to find group ${group}: no matching entries in group file`);
+  return found ? requireId(found[2]) : (number as number);
 }
 
 function parseId(text: string): number | undefined {
@@ -58,34 +67,32 @@ function requireId(text: string | undefined): number {
 function rows(root: string, path: string): string[][] {
   const directory = Fd.open(root, { directory: true, path: true });
   try {
-    const how = Buffer.alloc(24);
-    how.writeUInt32LE(O.RDONLY | O.NONBLOCK | O.CLOEXEC | O.NOCTTY, 0);
-    how.writeUInt32LE(RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS, 16);
+    const how = openHow(O.PATH | O.CLOEXEC, RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS);
     const opened = attempt('openat2', directory, path, how, how.length);
     if (opened === -2 || opened === -20) return [];
     if (opened < 0) throw new KernelError(opened, { syscall: 'openat2', path: `${root}/${path}` });
-    const file = Fd.own(opened);
-    try {
-      return read(file, path)
-        .split('\n')
-        .filter((line) => line.includes(':'))
-        .map((line) => line.split(':'));
-    } finally {
-      file.close();
-    }
+    // Held but not opened yet: opening a device is an act of its own.
+    using place = Fd.own(opened);
+    return read(place, path)
+      .split('\n')
+      .filter((line) => line.includes(':'))
+      .map((line) => line.split(':'));
   } finally {
     directory.close();
   }
 }
 
-function read(file: Fd, path: string): string {
+function read(place: Fd, path: string): string {
+  const held = `/proc/self/fd/${place.number}`;
+  if (!statSync(held).isFile()) throw new UsageError(`the root's ${path} is no regular file`);
+  using file = Fd.open(held);
   const bytes = Buffer.alloc(MOST);
   let length = 0;
-  const type = attempt('lseek', file, 0, 1 /* SEEK_CUR */);
-  if (type === -29) throw new UsageError(`the root's ${path} is no regular file`);
   for (;;) {
     const got = readSync(file.number, bytes, length, MOST - length, null);
     length += got;
-    if (got === 0 || length === MOST) return bytes.toString('utf8', 0, length);
+    // The line that is cut says something else.
+    if (length === MOST) return bytes.toString('utf8', 0, bytes.lastIndexOf('\n') + 1);
+    if (got === 0) return bytes.toString('utf8', 0, length);
   }
 }

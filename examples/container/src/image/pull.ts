@@ -1,0 +1,25 @@
+import { dockerCredentials, type ImageLayout, type NamedImage, type Platform, pullImage } from '@iso/unionfs';
+import { progress } from './progress.js';
+
+/**
+ * Fetches an image, as the user that docker's or podman's configuration names.
+ *
+ * @param layout - where it goes
+ * @param name - of the image
+ * @param options - platform, whether plain http will do
+ * @returns what has the name now
+ * @throws ImageError
+ */
+export function pull(
+  layout: ImageLayout,
+  name: string,
+  options: { platform?: Platform | undefined; plainHttp?: boolean | undefined } = {},
+): Promise<NamedImage> {
+  const bar = progress('pulling');
+  return pullImage(layout, name, {
+    credentials: dockerCredentials(),
+    onProgress: bar.layer,
+    ...(options.platform ? { platform: options.platform } : {}),
+    ...(options.plainHttp ? { plainHttp: true } : {}),
+  }).finally(bar.close);
+}

@@ -1,0 +1,80 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, describe, expect, it } from 'vitest';
+import { command } from '../testing/command.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'iso-test-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const env = { ...process.env, ISO_ROOT: join(folder, 'state') };
+
+function iso(...args: string[]) {
+  return spawnSync(process.execPath, [...command, ...args], { encoding: 'utf8', env });
+}
+
+/** A container that runs until its input ends. */
+async function start(...args: string[]): Promise<ChildProcess> {
+  const child = spawn(
+    process.execPath,
+    [...command, 'run', '--rm', ...args, '-i', '/', 'sh', '-c', 'echo up; read _'],
+    {
+      env,
+    },
+  );
+  await once(child.stdout as NodeJS.ReadableStream, 'data');
+  return child;
+}
+
+const records = () => readdirSync(join(folder, 'state/containers')).filter((name) => name !== 'lock');
+
+describe('the record of a container', () => {
+  it('is found by other commands while it runs; its name is its own', async () => {
+    const child = await start('--name', 'one');
+    const exited = once(child, 'exit');
+    const [id = ''] = records();
+    // Judged by the kernel: the process that stands there is the one that waits for input, and is 1 in its namespace.
+    const read = () => JSON.parse(readFileSync(join(folder, 'state/containers', id, 'state.json'), 'utf8'));
+    // It may speak before its command has written down that it runs.
+    for (let i = 0; i < 500 && read().pid === undefined; i++) await sleep(10);
+    const { pid } = read();
+    expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toBe('sh\0-c\0echo up; read _\0');
+    expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^NSpid:\t.*\t1$/m);
+    expect(iso('ps', '-q').stdout).toBe(`${id.slice(0, 12)}\n`);
+    expect(iso('ps').stdout).toMatch(
+      new RegExp(
+        `^CONTAINER ID +IMAGE +COMMAND +CREATED +STATUS +PORTS +NAMES\n${id.slice(0, 12)} +/ +"sh -c .*Up .* +one\n$`,
+      ),
+    );
+    const second = iso('run', '--rm', '--name', 'one', '/', 'true');
+    expect(second.status).toBe(125);
+    expect(second.stderr).toBe(`iso: the name "one" is in use by container ${id.slice(0, 12)}\n`);
+    expect(iso('kill', '-s', 'nonsense', 'one').status).toBe(125);
+    expect(iso('kill', 'two').stderr).toBe('iso: no such container: two\n');
+    expect(iso('kill', id.slice(0, 5)).stdout).toBe(`${id.slice(0, 5)}\n`);
+    expect(await exited).toEqual([137, null]);
+    expect(records()).toEqual([]);
+    expect(iso('ps', '-q').stdout).toBe('');
+  }, 60_000);
+
+  it('dies with the process that runs it', async () => {
+    const child = await start('--name', 'two');
+    const exited = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exited;
+    expect(records()).toHaveLength(1);
+    expect(iso('run', '--rm', '--name', 'two', '/', 'true').status).toBe(0);
+    expect(records()).toEqual([]);
+  }, 60_000);
+
+  it('is not kept where others can write', () => {
+    const { status, stderr } = spawnSync(process.execPath, [...command, 'run', '--rm', '/', 'true'], {
+      encoding: 'utf8',
+      env: { ...env, ISO_ROOT: '/tmp' },
+    });
+    expect(status).toBe(125);
+    expect(stderr).toBe("iso: /tmp is not this user's own directory, or others can write there: set ISO_ROOT\n");
+  });
+});
