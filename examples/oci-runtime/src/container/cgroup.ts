@@ -1,0 +1,83 @@
+import { Cgroup, CgroupError, type Controller, detect, fromOCI } from '@iso/cgroups';
+import { UnsupportedError } from '@iso/sys';
+import { usualRules } from '../config/devices.js';
+import type { Config } from '../config/spec.js';
+import { RuntimeError } from '../error.js';
+
+/**
+ * Makes the cgroup of a container, at the path that its configuration names, with its limits.
+ *
+ * @param id - of the container
+ * @param config - of the bundle
+ * @returns the group; undefined where none was asked for and none can be made
+ * @throws {@link RuntimeError} where one is there already; CgroupError for limits that are refused
+ */
+export async function createCgroup(id: string, config: Config): Promise<Cgroup | undefined> {
+  const { cgroupsPath, resources } = config.linux ?? {};
+  const names = namesOf(cgroupsPath ?? `/${id}`);
+  const name = names.pop() as string;
+  try {
+    using parent = await openParent(names);
+    const { unified = {}, devices = [], ...rest } = resources ?? {};
+    const rules = process.getuid?.() === 0 ? { devices: [...devices, ...usualRules] } : {};
+    const group = await parent.create(name, {
+      controllers: everything(),
+      limits: fromOCI({ ...rest, ...rules } as Parameters<typeof fromOCI>[0]),
+      onUnsupported: 'ignore',
+    });
+    try {
+      for (const [file, value] of Object.entries(unified)) group.write(file, value);
+    } catch (error) {
+      await group.remove();
+      throw error;
+    }
+    return group;
+  } catch (error) {
+    const wanted = cgroupsPath !== undefined || Object.keys(resources ?? {}).some((key) => key !== 'devices');
+    if (!wanted && (CgroupError.is(error, 'notDelegated', 'readOnly') || UnsupportedError.is(error))) return undefined;
+    if (CgroupError.is(error, 'exists')) throw new RuntimeError(`the cgroup ${cgroupsPath} is there already`);
+    throw error;
+  }
+}
+
+/** In every hierarchy: engines look in each for what they have asked for. */
+function everything(): Controller[] {
+  return detect().hierarchies.flatMap(({ controllers }) => controllers);
+}
+
+/**
+ * Path of a container's cgroup.
+ *
+ * @param id - of the container
+ * @param config - of the bundle
+ */
+export function cgroupPath(id: string, config: Config): string {
+  return `/${namesOf(config.linux?.cgroupsPath ?? `/${id}`).join('/')}`;
+}
+
+function namesOf(path: string): string[] {
+  if (/^[^/]*:[^/]*:[^/]*$/.test(path)) throw new RuntimeError(`cgroupsPath ${path} is for systemd`);
+  const names = path.split('/').filter((name) => name !== '');
+  if (names.length === 0 || names.some((name) => name === '.' || name === '..'))
+    throw new RuntimeError(`not a cgroupsPath: ${JSON.stringify(path)}`);
+  return names;
+}
+
+/** Makes what is missing on the way; that stays, as with other runtimes: its next container comes there too. */
+async function openParent(names: readonly string[]): Promise<Cgroup> {
+  let group = await Cgroup.open('/');
+  for (const name of names) {
+    using above = group;
+    group = await openOrCreate(above, name);
+  }
+  return group;
+}
+
+async function openOrCreate(parent: Cgroup, name: string): Promise<Cgroup> {
+  try {
+    return await parent.create(name, { controllers: everything() });
+  } catch (error) {
+    if (!CgroupError.is(error, 'exists')) throw error;
+    return parent.open(name);
+  }
+}

@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs';
+import { attempt, Fd, KernelError } from '@iso/sys';
+
+/** A process that may be gone when it is looked for, and its number another's. */
+export interface ProcessIdentity {
+  pid: number;
+  /** Clock ticks from the machine's start to its own, see proc_pid_stat(5). */
+  startedAt: string;
+}
+
+/**
+ * Tells what identifies a process.
+ *
+ * @param pid - its number
+ * @returns its identity; undefined where there is none, or nothing but its exit code
+ */
+export function identityOf(pid: number): ProcessIdentity | undefined {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return undefined;
+  }
+  // The name between the parentheses may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state, startedAt] = [fields[0], fields[19]];
+  return state === 'Z' || state === 'X' || startedAt === undefined ? undefined : { pid, startedAt };
+}
+
+/**
+ * Whether a process still runs.
+ *
+ * @param process_ - as it was
+ */
+export function isAlive({ pid, startedAt }: ProcessIdentity): boolean {
+  return identityOf(pid)?.startedAt === startedAt;
+}
+
+/**
+ * Holds a process, so that a signal reaches nobody else.
+ *
+ * @param process_ - as it was
+ * @returns its pidfd; undefined where it is gone
+ */
+export function hold(process_: ProcessIdentity): Fd | undefined {
+  const opened = attempt('pidfd_open', process_.pid, 0);
+  if (opened === -ESRCH) return undefined;
+  if (opened < 0) throw new KernelError(opened, { syscall: 'pidfd_open' });
+  const pidfd = Fd.own(opened);
+  // The number was its own when the descriptor was made, if it is now.
+  if (isAlive(process_)) return pidfd;
+  pidfd.close();
+  return undefined;
+}
+
+/**
+ * Sends a signal.
+ *
+ * @param process_ - to whom
+ * @param signal - its number
+ * @returns whether it was still there
+ */
+export function signal(process_: ProcessIdentity, number: number): boolean {
+  using pidfd = hold(process_);
+  if (!pidfd) return false;
+  const result = attempt('pidfd_send_signal', pidfd, number, null, 0);
+  if (result < 0 && result !== -ESRCH) throw new KernelError(result, { syscall: 'pidfd_send_signal' });
+  return result === 0;
+}
+
+const ESRCH = 3;

@@ -1,0 +1,143 @@
+import {
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { AT, type Fd, lockFile, syscall } from '@iso/sys';
+import type { Config } from '../config/spec.js';
+import { NoContainerError, RuntimeError } from '../error.js';
+import type { ProcessIdentity } from './identity.js';
+
+/** What is kept of a container. */
+export interface Saved {
+  /** Of this form. */
+  version: 1;
+  id: string;
+  bundle: string;
+  /** ISO 8601. */
+  created: string;
+  /** Its first process; absent while it is made. */
+  init?: ProcessIdentity;
+  /** Whether it was let go. */
+  started: boolean;
+  /** Path of its cgroup, below the top of the hierarchies, where one could be made. */
+  cgroup: string;
+  /** As it was when the container was made. */
+  config: Config;
+}
+
+const NAME = /^[a-zA-Z0-9_+.-]{1,1024}$/;
+const GATE = 'gate';
+const S_IFIFO = 0o010000;
+
+/**
+ * Where containers are kept, a directory each: its state, a lock, and the FIFO on which its first process waits. Private to its user.
+ */
+export class Store {
+  readonly #root: string;
+
+  /**
+   * @param root - the directory, made where it is not there
+   * @throws {@link RuntimeError} where others can write there
+   */
+  constructor(root: string) {
+    this.#root = resolve(root);
+    mkdirSync(this.#root, { recursive: true, mode: 0o700 });
+    const info = lstatSync(this.#root);
+    if (!info.isDirectory() || info.uid !== process.geteuid?.() || (info.mode & 0o022) !== 0)
+      throw new RuntimeError(`${this.#root} is not this user's own directory, or others can write there`);
+  }
+
+  /** Those that there are, by id. */
+  ids(): string[] {
+    return readdirSync(this.#root, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => name)
+      .sort();
+  }
+
+  /**
+   * Takes an id.
+   *
+   * @param id - of the new container
+   * @returns its lock, for as long as it is made
+   * @throws {@link RuntimeError} where it is no name, or another's
+   */
+  create(id: string): Fd {
+    if (!NAME.test(id) || id === '.' || id === '..') throw new RuntimeError(`not an id: ${JSON.stringify(id)}`);
+    try {
+      mkdirSync(join(this.#root, id), { mode: 0o711 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      throw new RuntimeError(`container with id exists already: ${id}`);
+    }
+    try {
+      syscall('mknodat', AT.FDCWD, this.gate(id), S_IFIFO | 0o600, 0);
+      return this.lock(id);
+    } catch (error) {
+      this.remove(id);
+      throw error;
+    }
+  }
+
+  /**
+   * Keeps others from changing a container meanwhile.
+   *
+   * @param id - of the container
+   * @returns the lock
+   * @throws {@link NoContainerError} where there is none
+   */
+  lock(id: string): Fd {
+    const directory = join(this.#root, id);
+    if (!NAME.test(id) || !statSync(directory, { throwIfNoEntry: false })?.isDirectory())
+      throw new NoContainerError(id);
+    const path = join(directory, 'lock');
+    const lock = lockFile(path);
+    // While this waited it may have been removed, and another one made.
+    if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(lock.number).ino) return lock;
+    lock.close();
+    throw new NoContainerError(id);
+  }
+
+  /**
+   * What is kept of a container.
+   *
+   * @param id - of the container
+   * @returns its state; undefined where it is not made yet, or only half
+   * @throws {@link NoContainerError} where there is none
+   */
+  read(id: string): Saved | undefined {
+    if (!NAME.test(id)) throw new NoContainerError(id);
+    try {
+      return JSON.parse(readFileSync(join(this.#root, id, 'state.json'), 'utf8')) as Saved;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      if (!this.ids().includes(id)) throw new NoContainerError(id);
+      return undefined;
+    }
+  }
+
+  /** Keeps it: whoever reads sees the old state or the new one. */
+  write(saved: Saved): void {
+    const path = join(this.#root, saved.id, 'state.json');
+    writeFileSync(`${path}.new`, `${JSON.stringify(saved)}\n`, { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+
+  /** Path of the FIFO on which its first process waits. */
+  gate(id: string): string {
+    return join(this.#root, id, GATE);
+  }
+
+  /** Forgets a container. */
+  remove(id: string): void {
+    rmSync(join(this.#root, id), { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,13 @@
+/** What is wrong with a request: with its options, its bundle, or the state of the container. */
+export class RuntimeError extends Error {
+  override name = 'RuntimeError';
+}
+
+/** No container of that name. */
+export class NoContainerError extends RuntimeError {
+  /** @param id - that was asked for */
+  constructor(id: string) {
+    // Engines look for these words.
+    super(`container ${id} does not exist`);
+  }
+}

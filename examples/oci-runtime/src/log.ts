@@ -1,0 +1,25 @@
+import { appendFileSync } from 'node:fs';
+
+/** Where errors go besides standard error. */
+export interface LogOptions {
+  log?: string;
+  logFormat?: 'text' | 'json';
+}
+
+/**
+ * Tells of an error, in the way that engines read it.
+ *
+ * @param message - what is wrong
+ * @param options - where to
+ */
+export function logError(message: string, { log, logFormat = 'text' }: LogOptions): void {
+  const msg = message.trim().replace(/\s*\n\s*/g, ' ');
+  process.stderr.write(`iso-oci: ${msg}\n`);
+  if (log === undefined) return;
+  const time = new Date().toISOString();
+  const line =
+    logFormat === 'json'
+      ? JSON.stringify({ level: 'error', msg, time })
+      : `time=${JSON.stringify(time)} level=error msg=${JSON.stringify(msg)}`;
+  appendFileSync(log, `${line}\n`);
+}

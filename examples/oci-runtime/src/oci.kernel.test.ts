@@ -1,0 +1,209 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { Lab } from './testing/lab.js';
+
+const missing = [
+  ...(process.getuid?.() === 0 ? [] : ['root']),
+  ...(existsSync('/bin/busybox') ? [] : ['busybox-static']),
+];
+const needs = missing.length ? ` [needs ${missing.join(', ')}]` : '';
+const mounts = () => readFileSync('/proc/self/mountinfo', 'utf8');
+const groups = () =>
+  execFileSync('find', ['/sys/fs/cgroup', '-path', `*/iso-test-${process.pid}/*`, '-type', 'd'], { encoding: 'utf8' });
+
+describe.skipIf(needs)(`iso-oci${needs}`, () => {
+  let lab: Lab;
+  beforeAll(() => {
+    lab = new Lab('/bin/busybox');
+  });
+  afterEach(() => {
+    for (const id of lab.oci('list', '-q').stdout.split('\n')) if (id !== '') lab.oci('delete', '--force', id);
+    const find = ['/sys/fs/cgroup', '-name', `iso-test-${process.pid}`, '-type', 'd'];
+    for (const path of execFileSync('find', find, { encoding: 'utf8' }).split('\n')) if (path !== '') rmdirSync(path);
+  });
+  afterAll(() => rmSync(lab.folder, { recursive: true, force: true }));
+
+  it('creates, and starts when it is told to, by processes that come and go', () => {
+    const before = mounts();
+    const bundle = lab.bundle('life', ['sh', '-c', 'while [ ! -e /tmp/stop ]; do sleep 0.05; done; exit 7']);
+    const pidFile = join(lab.folder, 'pid');
+    expect(lab.oci('create', '--bundle', bundle, '--pid-file', pidFile, 'life')).toMatchObject({ code: 0, stderr: '' });
+    const pid = Number(readFileSync(pidFile, 'utf8'));
+    const state = () => JSON.parse(lab.oci('state', 'life').stdout);
+    expect(state()).toEqual({ ociVersion: '1.2.0', id: 'life', status: 'created', pid, bundle });
+    // The kernel has everything already but the program.
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    expect(status).toMatch(/^NSpid:\t\d+\t1$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^CapBnd:\t0000000000000021$/m);
+    expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/Max open files +100 +200/);
+    expect(readFileSync(`/proc/${pid}/comm`, 'utf8')).toBe('memfd:gate\n');
+    expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`:pids:/iso-test-${process.pid}/life`);
+
+    // Later edits of the bundle change nothing.
+    writeFileSync(join(bundle, 'config.json'), '{}');
+    expect(lab.oci('start', 'life')).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toMatch(/^sh\0-c\0while/);
+    expect(state()).toMatchObject({ status: 'running', pid });
+    expect(lab.oci('start', 'life')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/cannot start .* running/),
+    });
+    expect(lab.oci('delete', 'life')).toMatchObject({ code: 1, stderr: expect.stringMatching(/not stopped/) });
+
+    const inside = lab.oci(
+      'exec',
+      'life',
+      'sh',
+      '-c',
+      'hostname; cat /proc/1/comm; ls /proc/self/fd; touch /tmp/stop; exit 3',
+    );
+    expect(inside).toMatchObject({ code: 3, stdout: 'box\nsh\n0\n1\n2\n3\n' });
+    const gone = () =>
+      spawnSync('sh', ['-c', `while [ -e /proc/${pid}/root ]; do sleep 0.02; done`], { timeout: 5000 }).status;
+    expect(gone()).toBe(0);
+    expect(state()).toMatchObject({ status: 'stopped' });
+    expect(lab.oci('kill', 'life', 'KILL')).toMatchObject({ code: 1, stderr: expect.stringMatching(/not running/) });
+    expect(lab.oci('delete', 'life')).toMatchObject({ code: 0 });
+    expect(lab.oci('state', 'life')).toMatchObject({ code: 1, stderr: expect.stringMatching(/does not exist/) });
+    expect(lab.oci('delete', '--force', 'life')).toMatchObject({ code: 0 });
+    expect(readdirSync(lab.store)).toEqual([]);
+    expect(groups()).toBe('');
+    expect(mounts()).toBe(before);
+  });
+
+  it('gives its own exit code for the container’s, and applies what is asked for', () => {
+    const script =
+      'cat /proc/sys/net/ipv4/ip_default_ttl; stat -c %a /tmp; cat /proc/kcore; touch /proc/sys/x; id -u; exit 5';
+    const bundle = lab.bundle('run', ['sh', '-c', script], (config) => {
+      Object.assign(config.linux as object, { sysctl: { 'net.ipv4.ip_default_ttl': '33' } });
+      Object.assign(config.process?.user as object, { uid: 1234, gid: 5 });
+    });
+    const { code, stdout } = lab.oci('run', '--bundle', bundle, 'run');
+    expect(code).toBe(5);
+    expect(stdout).toBe('33\n1777\n1234\n');
+    expect(readdirSync(lab.store)).toEqual([]);
+  });
+
+  it.each([
+    [
+      'a mount that is no absolute path',
+      (config: Record<string, unknown>) => Object.assign(config, { mounts: [{ destination: 'x' }] }),
+      /absolute/,
+    ],
+    [
+      'a host setting',
+      (config: Record<string, unknown>) => Object.assign(config.linux as object, { sysctl: { 'vm.swappiness': '1' } }),
+      /not of a namespace/,
+    ],
+    [
+      'no mount namespace',
+      (config: Record<string, unknown>) => Object.assign(config.linux as object, { namespaces: [{ type: 'pid' }] }),
+      /none of type mount/,
+    ],
+    [
+      'a profile of AppArmor',
+      (config: Record<string, unknown>) => Object.assign(config.process as object, { apparmorProfile: 'x' }),
+      /cannot be applied/,
+    ],
+    [
+      'a program that is not there',
+      (config: Record<string, unknown>) => Object.assign(config.process as object, { args: ['nowhere'] }),
+      /ENOENT/,
+    ],
+    [
+      'a limit beyond the caller’s',
+      (config: Record<string, unknown>) =>
+        Object.assign(config.process as object, { rlimits: [{ type: 'RLIMIT_NOFILE', soft: 2 ** 40, hard: 2 ** 40 }] }),
+      /EPERM/,
+    ],
+  ])('refuses %s, and leaves nothing', (_, change, message) => {
+    const name = `bad-${readdirSync(lab.folder).length}`;
+    const bundle = lab.bundle(name, ['true'], change as (config: object) => void);
+    const log = join(lab.folder, 'log');
+    const result = lab.oci('--log', log, '--log-format', 'json', 'create', '--bundle', bundle, name);
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(message);
+    const line = JSON.parse(readFileSync(log, 'utf8').trim().split('\n').at(-1) as string);
+    expect(line).toMatchObject({ level: 'error', msg: expect.stringMatching(message), time: expect.any(String) });
+    expect(readdirSync(lab.store)).toEqual([]);
+    expect(groups()).toBe('');
+  });
+
+  it('runs hooks with the state on their input', () => {
+    const out = join(lab.folder, 'hook');
+    const hook = (name: string) => ({ path: '/bin/sh', args: ['sh', '-c', `echo ${name} $(cat) >> ${out}`] });
+    const bundle = lab.bundle('hooks', ['true'], (config) =>
+      Object.assign(config, {
+        hooks: { createRuntime: [hook('createRuntime')], poststart: [hook('poststart')], poststop: [hook('poststop')] },
+      }),
+    );
+    expect(lab.oci('run', '--bundle', bundle, 'hooks').code).toBe(0);
+    const lines = readFileSync(out, 'utf8').trim().split('\n');
+    expect(lines.map((line) => line.split(' ')[0])).toEqual(['createRuntime', 'poststart', 'poststop']);
+    expect(lines[0]).toContain('"status":"created"');
+
+    const failing = lab.bundle('failing', ['true'], (config) =>
+      Object.assign(config, { hooks: { createRuntime: [{ path: '/bin/false' }] } }),
+    );
+    expect(lab.oci('create', '--bundle', failing, 'failing')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/createRuntime hook/),
+    });
+    expect(readdirSync(lab.store)).toEqual([]);
+    expect(groups()).toBe('');
+  });
+
+  it('writes a configuration that it runs itself', () => {
+    const folder = mkdtempSync(join(lab.folder, 'spec-'));
+    expect(lab.oci('spec', '--bundle', folder).code).toBe(0);
+    expect(lab.oci('spec', '--bundle', folder)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/there already/),
+    });
+    const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+    Object.assign(config.process, { terminal: false, args: ['ls', '/dev'] });
+    config.root.path = lab.rootfs;
+    config.linux.cgroupsPath = `/iso-test-${process.pid}/spec`;
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+    const { code, stdout } = lab.oci('run', '--bundle', folder, 'spec');
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^core\nfd\nfull\nmqueue\nnull\n/);
+    const features = JSON.parse(lab.oci('features').stdout);
+    expect(features.linux.namespaces).toContain('time');
+    expect(features.linux.capabilities).toContain('CAP_SYS_ADMIN');
+  });
+
+  it('takes an id once', () => {
+    const bundle = lab.bundle('twice', ['sleep', '60']);
+    expect(lab.oci('create', '--bundle', bundle, 'twice').code).toBe(0);
+    expect(lab.oci('create', '--bundle', bundle, 'twice')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/exists already/),
+    });
+    expect(lab.oci('create', '--bundle', bundle, '../x')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/not an id/),
+    });
+    expect(lab.oci('list', '-q').stdout).toBe('twice\n');
+    expect(lab.oci('delete', '--force', 'twice').code).toBe(0);
+    expect(groups()).toBe('');
+  });
+
+  it('is not kept waiting by what stands where config.json belongs', () => {
+    const folder = mkdtempSync(join(lab.folder, 'fifo-'));
+    execFileSync('mkfifo', [join(folder, 'config.json')]);
+    expect(lab.oci('create', '--bundle', folder, 'fifo')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/no regular file/),
+    });
+    const big = mkdtempSync(join(lab.folder, 'big-'));
+    execFileSync('truncate', ['-s', '2G', join(big, 'config.json')]);
+    expect(lab.oci('create', '--bundle', big, 'big')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/larger than/),
+    });
+  });
+});
