@@ -1,53 +1,37 @@
-// Rows on cgroups: ours beside libcontainer's Go code as Debian packages its sources, and beside C that only reads.
-import { execFileSync, spawn } from 'node:child_process';
+// Rows on cgroups: ours beside libcontainer's Go code as Debian packages its sources, and beside C that does as little as can be.
+import { execFileSync, spawn as nodeSpawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cgroup, detect } from '@iso/cgroups';
+import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
-import { median, unavailable } from './measure.js';
+import { compare, inARow, together, unavailable } from './measure.js';
 
 const gopath = '/usr/share/gocode';
 const libcontainer = `${gopath}/src/github.com/opencontainers/runc/libcontainer/cgroups`;
 const source = (name) => new URL(`cgroups/${name}`, import.meta.url).pathname;
 const parent = `iso-bench-${process.pid}`;
 
-/** Ours, theirs, theirs, ours, …: a drift of the machine meets both. Milliseconds of one piece of work. */
-async function compare(rounds, count, ours, theirs, peerName) {
-  const times = { ours: [], theirs: [] };
-  const measure = {
-    ours: async () => {
-      const start = performance.now();
-      for (let i = 0; i < count; i++) await ours(i);
-      return (performance.now() - start) / count;
-    },
-    theirs: async () => (await theirs(count)) / 1e6,
-  };
-  for (let round = -2; round < rounds; round++) {
-    for (const who of round % 2 ? ['theirs', 'ours'] : ['ours', 'theirs']) {
-      const time = await measure[who]();
-      if (round >= 0) times[who].push(time);
-    }
-  }
-  const result = { ours: median(times.ours), peer: median(times.theirs) };
-  return { ...result, peerName, unit: 'ms', ratio: result.ours / result.peer };
-}
-
 /** A program that answers a line with a number. */
 function asking(binary, args) {
-  const child = spawn(binary, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = nodeSpawn(binary, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   child.stdout.setEncoding('utf8');
+  const told = () =>
+    new Promise((resolve, reject) => {
+      const gone = (code) => reject(new Error(`${binary} ended with ${code}`));
+      child.once('exit', gone);
+      child.stdout.once('data', (text) => {
+        child.off('exit', gone);
+        resolve(Number(text));
+      });
+    });
   return {
-    ask: (line) =>
-      new Promise((resolve, reject) => {
-        const gone = (code) => reject(new Error(`${binary} ended with ${code}`));
-        child.once('exit', gone);
-        child.stdout.once('data', (text) => {
-          child.off('exit', gone);
-          resolve(Number(text));
-        });
-        child.stdin.write(`${line}\n`);
-      }),
+    told,
+    ask: (line) => {
+      child.stdin.write(`${line}\n`);
+      return told();
+    },
     close: () => child.kill(),
   };
 }
@@ -59,12 +43,39 @@ function directoriesOf(group) {
   return v1.map((name) => `${name === 'io' ? 'blkio' : name}=${group.path(name)}`);
 }
 
-async function withPeer(build, work, peerName) {
-  if (process.getuid() !== 0) return unavailable(`${peerName} (needs root)`);
+const go = {
+  missing: () => (has('go') && existsSync(libcontainer) ? undefined : 'needs its Debian packages'),
+  build(folder) {
+    const binary = join(folder, 'peer');
+    const env = {
+      ...process.env,
+      GO111MODULE: 'off',
+      GOPATH: gopath,
+      CGO_ENABLED: '0',
+      GOCACHE: join(folder, 'cache'),
+    };
+    execFileSync('go', ['build', '-o', binary, source('peer.go')], { env, stdio: 'inherit' });
+    return binary;
+  },
+};
+
+const c = (name) => ({
+  missing: () => (has('gcc') ? undefined : 'gcc is missing'),
+  build(folder) {
+    const binary = join(folder, 'peer');
+    execFileSync('gcc', ['-O2', '-o', binary, source(name)]);
+    return binary;
+  },
+});
+
+/** Builds the peer, makes a group and removes both. */
+async function withPeer(peer, peerName, work) {
+  const missing = process.getuid() === 0 ? peer.missing() : 'needs root';
+  if (missing) return unavailable(`${peerName} (${missing})`);
   const folder = mkdtempSync(join(tmpdir(), 'iso-bench-'));
   const group = await Cgroup.create('peer', { parent });
   try {
-    return await work(build(folder), group);
+    return await work(group, peer.build(folder));
   } finally {
     await group[Symbol.asyncDispose]();
     for (const { mount } of detect().hierarchies) {
@@ -74,102 +85,125 @@ async function withPeer(build, work, peerName) {
   }
 }
 
-function buildGo(folder) {
-  const binary = join(folder, 'peer');
-  const env = { ...process.env, GO111MODULE: 'off', GOPATH: gopath, CGO_ENABLED: '0', GOCACHE: join(folder, 'cache') };
-  execFileSync('go', ['build', '-o', binary, source('peer.go')], { env, stdio: 'inherit' });
-  return binary;
+/** Ours beside a program that is told how often, and answers with nanoseconds. */
+async function beside(rounds, count, ours, binary, args, line, peerName) {
+  const peer = asking(binary, args);
+  try {
+    const theirs = async () => (await peer.ask(`${line}${count}`)) / 1e6;
+    return await compare(rounds, () => together(count, ours), theirs, peerName);
+  } finally {
+    peer.close();
+  }
 }
 
-function buildC(folder) {
-  const binary = join(folder, 'peer');
-  execFileSync('gcc', ['-O2', '-o', binary, source('peer.c')]);
-  return binary;
-}
+const parts = { only: ['cpu', 'memory', 'pids', 'io'] };
 
-const goName = "Go libcontainer's GetStats";
-
-async function stats(rounds = 20) {
-  if (!has('go') || !existsSync(libcontainer)) return unavailable(`${goName} (needs its Debian packages)`);
-  return withPeer(
-    buildGo,
-    async (binary, group) => {
-      const peer = asking(binary, directoriesOf(group));
-      const parts = { only: ['cpu', 'memory', 'pids', 'io'] };
-      try {
-        return await compare(
-          rounds,
-          300,
-          () => group.stats(parts),
-          (count) => peer.ask(`stats ${count}`),
-          goName,
-        );
-      } finally {
-        peer.close();
-      }
-    },
-    goName,
+const stats = (rounds = 20, peerName = "Go libcontainer's GetStats") =>
+  withPeer(go, peerName, (group, binary) =>
+    beside(rounds, 300, () => group.stats(parts), binary, directoriesOf(group), 'stats ', peerName),
   );
-}
 
 /** The very files that our statistics keep open, read by C without looking at what they say. */
-async function statsInC(mode, peerName, rounds = 20) {
-  if (!has('gcc')) return unavailable(`${peerName} (gcc is missing)`);
-  return withPeer(
-    buildC,
-    async (binary, group) => {
-      const parts = { only: ['cpu', 'memory', 'pids', 'io'] };
-      group.stats(parts);
-      const files = readdirSync('/proc/self/fd').flatMap((fd) => {
-        try {
-          const path = readlinkSync(`/proc/self/fd/${fd}`);
-          return path.includes(`${parent}/`) && /\.[a-z_.]+$/.test(path.split('/').pop()) ? [path] : [];
-        } catch {
-          return [];
-        }
-      });
-      const peer = asking(binary, files);
+const statsInC = (mode, peerName, rounds = 20) =>
+  withPeer(c('read.c'), peerName, (group, binary) => {
+    group.stats(parts);
+    const files = readdirSync('/proc/self/fd').flatMap((fd) => {
       try {
-        return await compare(
-          rounds,
-          300,
-          () => group.stats(parts),
-          (count) => peer.ask(`${mode} ${count}`),
-          peerName,
-        );
-      } finally {
-        peer.close();
+        const path = readlinkSync(`/proc/self/fd/${fd}`);
+        return path.includes(`${parent}/`) && /\.[a-z_.]+$/.test(path.split('/').pop()) ? [path] : [];
+      } catch {
+        return [];
       }
-    },
-    peerName,
-  );
+    });
+    return beside(rounds, 300, () => group.stats(parts), binary, files, `${mode} `, peerName);
+  });
+
+const limits = {
+  memory: { max: 64 * 2 ** 20, swap: { max: 0 } },
+  pids: { max: 64 },
+  cpu: { max: { quotaUs: 50_000, periodUs: 100_000 }, weight: 59 },
+};
+
+async function createAndRemove(i) {
+  const job = await Cgroup.create(`ours-${i}`, { parent, limits });
+  await job.remove();
 }
 
-async function create(rounds = 10) {
-  const name = 'Go libcontainer: the same';
-  if (!has('go') || !existsSync(libcontainer)) return unavailable(`${name} (needs its Debian packages)`);
-  const limits = {
-    memory: { max: 64 * 2 ** 20, swap: { max: 0 } },
-    pids: { max: 64 },
-    cpu: { max: { quotaUs: 50_000, periodUs: 100_000 }, weight: 59 },
-  };
-  return withPeer(
-    buildGo,
-    async (binary, group) => {
-      const peer = asking(binary, directoriesOf(group));
-      const ours = async (i) => {
-        const job = await Cgroup.create(`ours-${i}`, { parent, limits });
-        await job.remove();
-      };
-      try {
-        return await compare(rounds, 50, ours, (count) => peer.ask(`create ${count}`), name);
-      } finally {
-        peer.close();
-      }
-    },
-    name,
+const create = (rounds = 10, peerName = 'Go libcontainer: the same') =>
+  withPeer(go, peerName, (group, binary) =>
+    beside(rounds, 50, createAndRemove, binary, directoriesOf(group), 'create ', peerName),
   );
-}
+
+const createInC = (rounds = 10, peerName = 'the same directories and writes in C, none read back') =>
+  withPeer(c('create.c'), peerName, (group, binary) => {
+    const beside_ = (path) => path.replace(/[^/]+$/, 'c');
+    const { hierarchies } = detect();
+    const places = hierarchies
+      .map(({ mount }) => `${mount}/${parent}/${group.name}`)
+      .filter((path) => existsSync(path));
+    const writes = group
+      .plan(limits)
+      .map(({ controller, file, value }) => `${beside_(group.path(controller))}/${file}=${value}`);
+    return beside(rounds, 50, createAndRemove, binary, [...places.map(beside_), ...writes], '', peerName);
+  });
+
+const spawnInC = (rounds = 20, peerName = 'the same calls in C') =>
+  withPeer(c('spawn.c'), peerName, (group, binary) => {
+    const { hierarchies, unified } = detect();
+    const v1 = hierarchies
+      .filter(({ version }) => version === 1)
+      .map(({ mount }) => `${mount}/${parent}/${group.name}/tasks`)
+      .filter((path) => existsSync(path));
+    const ours = async () => {
+      const child = await spawn('/bin/true', [], { stdio: 'ignore', env: {}, confine: [group] });
+      await child.exited;
+    };
+    return beside(rounds, 10, ours, binary, [unified === undefined ? '-' : group.path(), ...v1], '', peerName);
+  });
+
+const spawnThenMove = (rounds = 10, peerName = 'Go libcontainer: started, then moved by Apply') =>
+  withPeer(go, peerName, (group, binary) => {
+    // The peer's program must stay until it was moved.
+    const ours = async () => {
+      const child = await spawn('/bin/cat', [], { stdio: 'ignore', env: {}, confine: [group] });
+      await child.exited;
+    };
+    return beside(rounds, 10, ours, binary, directoriesOf(group), 'spawn ', peerName);
+  });
+
+/** From the write that freezes or thaws an empty group until it is told of. The kernel tells of a file at most every 10 ms. */
+const eventLatency = (rounds = 20, peerName = 'a loop of poll(2) in C') =>
+  withPeer(c('events.c'), peerName, async (group, binary) => {
+    if (detect().unified === undefined) return unavailable(`${peerName} (v1 alone has no such events)`);
+    const other = await Cgroup.create('watched', { parent });
+    const cause = asking(binary, []);
+    const watcher = asking(binary, ['watch', `${other.path()}/cgroup.events`]);
+    const events = group.events({ types: ['frozen'] });
+    const latency = (which, told) => {
+      let value = 0;
+      return () =>
+        inARow(5, async () => {
+          const seen = told();
+          value = 1 - value;
+          const began = await cause.ask(`${which.path()}/cgroup.freeze ${value}`);
+          const took = ((await seen) - began) / 1e6;
+          await new Promise((resolve) => setTimeout(resolve, 15));
+          return took;
+        });
+    };
+    const told = async () => {
+      await events.next();
+      return Number(process.hrtime.bigint());
+    };
+    try {
+      return await compare(rounds, latency(group, told), latency(other, watcher.told), peerName);
+    } finally {
+      await events.return();
+      cause.close();
+      watcher.close();
+      await other.remove();
+    }
+  });
 
 export const rows = [
   { name: 'cgroup-stats', target: 0.3, measure: stats },
@@ -184,4 +218,8 @@ export const rows = [
     measure: (rounds) => statsInC('c', 'the same files in C, kept open, unread', rounds),
   },
   { name: 'cgroup-create', target: 2, measure: create },
+  { name: 'cgroup-create-c', target: 3, measure: createInC },
+  { name: 'cgroup-spawn', target: 0.5, measure: spawnThenMove },
+  { name: 'cgroup-spawn-c', target: 1.15, measure: spawnInC },
+  { name: 'cgroup-event', target: 1.5, measure: eventLatency },
 ];

@@ -2,23 +2,9 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { NetNS } from '@iso/netns';
 import { has } from '../test/machine.js';
-import { median, unavailable } from './measure.js';
+import { compare, timed, unavailable } from './measure.js';
 
 const ready = process.getuid() === 0 && has('ip');
-
-/** Ours, theirs, ours, …; each tells its own milliseconds. The first rounds warm both up. */
-async function inTurn(rounds, ours, theirs, peerName) {
-  const times = { ours: [], peer: [] };
-  for (let i = -5; i < rounds; i++) {
-    const [a, b] = [await ours(), await theirs()];
-    if (i >= 0) {
-      times.ours.push(a);
-      times.peer.push(b);
-    }
-  }
-  const [own, peer] = [median(times.ours), median(times.peer)];
-  return { ours: own, peer, peerName, unit: 'ms', ratio: own / peer };
-}
 
 /** A Node program that does what one does without this package: it executes `ip`. It times itself. */
 const program = `
@@ -72,7 +58,7 @@ async function veth(rounds, peerName, theirs) {
     return took;
   };
   try {
-    return await inTurn(rounds, ours, () => peer.time(theirs), peerName);
+    return await compare(rounds, ours, () => peer.time(theirs), peerName);
   } finally {
     await peer.close();
     a.close();
@@ -104,13 +90,9 @@ async function dump(rounds, fill, ours, args) {
     const net = `--net=/proc/${process.pid}/fd/${ns.fd.number}`;
     // Entering the namespace is not part of it.
     const run = (command) => spawnSync('nsenter', [net, ...command], { maxBuffer: 2 ** 28, encoding: 'utf8' }).stdout;
-    const timed = (work) => {
-      const start = performance.now();
-      work();
-      return performance.now() - start;
-    };
-    const theirs = () => timed(() => JSON.parse(run(['ip', ...args.split(' ')]))) - timed(() => run(['true']));
-    return await inTurn(rounds, () => timed(() => ours(ns.rtnl)), theirs, peerName);
+    const theirs = async () =>
+      (await timed(() => void JSON.parse(run(['ip', ...args.split(' ')])))) - (await timed(() => void run(['true'])));
+    return await compare(rounds, () => void ours(ns.rtnl), theirs, peerName);
   } finally {
     ns.close();
   }

@@ -10,41 +10,13 @@ import { namespaces } from '@iso/namespaces';
 import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
 import { rows as cgroups } from './cgroups.js';
-import { median, unavailable } from './measure.js';
+import { compare, inARow, median, unavailable } from './measure.js';
 import { rows as netns } from './netns.js';
+import { rows as network } from './network.js';
 import { rows as unionfs } from './unionfs.js';
 
-/** What one does in a row before it is the other's turn: the kernel tidies up after each for a while. */
+/** What one does in a row before it is the other's turn. */
 const IN_A_ROW = 10;
-
-async function inARow(work) {
-  const times = [];
-  for (let i = 0; i < IN_A_ROW; i++) {
-    const start = performance.now();
-    const own = await work();
-    times.push(typeof own === 'number' ? own : performance.now() - start);
-  }
-  return median(times);
-}
-
-/** Ours, theirs, ours, … so that a drift of the machine meets both. The first rounds warm both up. */
-async function compare(rounds, ours, theirs, peerName) {
-  const times = { ours: [], theirs: [] };
-  for (let i = -2; i < rounds; i++) {
-    for (const [who, work] of [
-      ['ours', ours],
-      ['theirs', theirs],
-    ]) {
-      const start = performance.now();
-      const own = await work();
-      // A peer that measures itself returns its milliseconds.
-      if (i >= 0) times[who].push(typeof own === 'number' ? own : performance.now() - start);
-    }
-  }
-  // Of neighbours: what else the machine does at a time meets both of a round, not all rounds.
-  const ratios = times.ours.map((ours, i) => ours / times.theirs[i]);
-  return { ours: median(times.ours), peer: median(times.theirs), peerName, unit: 'ms', ratio: median(ratios) };
-}
 
 async function spawnConfined(rounds = 40) {
   if (!has('gcc')) return unavailable('the same calls in C (gcc is missing)');
@@ -62,7 +34,7 @@ async function spawnConfined(rounds = 40) {
     });
     // The C program times each itself: its own start is not part of it.
     const ours = () =>
-      inARow(async () => {
+      inARow(IN_A_ROW, async () => {
         const child = await spawn('/bin/true', [], { stdio: 'ignore', env: {}, confine: [part] });
         await child.exited;
       });
@@ -92,8 +64,8 @@ async function spawnPlain(rounds = 20) {
     });
   return compare(
     rounds,
-    () => inARow(ours),
-    () => inARow(theirs),
+    () => inARow(IN_A_ROW, ours),
+    () => inARow(IN_A_ROW, theirs),
     "Node's child_process.spawn",
   );
 }
@@ -114,8 +86,8 @@ async function containerRun(rounds = 10) {
     };
     return await compare(
       rounds,
-      () => inARow(ours),
-      () => inARow(() => peer.run(1, 1)),
+      () => inARow(IN_A_ROW, ours),
+      () => inARow(IN_A_ROW, () => peer.run(1, 1)),
       'crun run',
     );
   } finally {
@@ -193,7 +165,8 @@ async function startCrun() {
 }
 
 async function rssPerContainer() {
-  const count = 100;
+  // So many that the slack of the heap, some MiB, is little to each.
+  const count = 400;
   setFlagsFromString('--expose-gc');
   const gc = runInNewContext('gc');
   const rss = () => {
@@ -219,5 +192,6 @@ export const rows = [
   { name: 'rss-per-container', target: 1, measure: rssPerContainer },
   ...cgroups,
   ...netns,
+  ...network,
   ...unionfs,
 ];

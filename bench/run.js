@@ -19,7 +19,17 @@ if (!existsSync('/proc/self/ns')) {
   process.exit(2);
 }
 
-prepareMachine({ crun: 'crun', gcc: 'gcc', unshare: 'util-linux' });
+prepareMachine({
+  crun: 'crun',
+  gcc: 'gcc',
+  unshare: 'util-linux',
+  nft: 'nftables',
+  iperf3: 'iperf3',
+  dnsmasq: 'dnsmasq-base',
+  umoci: 'umoci',
+  skopeo: 'skopeo',
+  containerd: 'containerd',
+});
 
 const results = [];
 for (const row of rows) {

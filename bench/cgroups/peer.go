@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -34,6 +35,23 @@ func config(path string) *configs.Cgroup {
 	return &configs.Cgroup{Path: path, Resources: &configs.Resources{}}
 }
 
+// As runc does: the child waits until it is where it belongs. This one waits for the end of its input.
+func startThenMove(m cgroups.Manager) {
+	cmd := exec.Command("/bin/cat")
+	input, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		err = m.Apply(cmd.Process.Pid)
+	}
+	if err != nil {
+		panic(err)
+	}
+	input.Close()
+	cmd.Wait()
+}
+
 func main() {
 	directories := map[string]string{}
 	for _, pair := range os.Args[1:] {
@@ -54,6 +72,12 @@ func main() {
 				if _, err := m.GetStats(); err != nil {
 					panic(err)
 				}
+			}
+		case "spawn":
+			m := manager(directories, config("/"))
+			start = time.Now()
+			for i := 0; i < count; i++ {
+				startThenMove(m)
 			}
 		case "create":
 			for i := 0; i < count; i++ {

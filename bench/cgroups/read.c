@@ -1,8 +1,7 @@
 // The floor of the cgroup rows: reads files again and again, with their descriptors open (c) or opened each time (o).
 // Reads "MODE COUNT" from its input and answers with the nanoseconds that each round took.
+#include "clock.h"
 #include <fcntl.h>
-#include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 static char text[1 << 18];
@@ -12,17 +11,14 @@ int main(int count, char **files) {
   char mode;
   for (int i = 0; i < n; i++) fds[i] = open(files[i + 1], O_RDONLY | O_CLOEXEC);
   while (scanf(" %c %d", &mode, &rounds) == 2) {
-    struct timespec a, b;
-    clock_gettime(CLOCK_MONOTONIC, &a);
+    long long start = now();
     for (int round = 0; round < rounds; round++)
       for (int i = 0; i < n; i++) {
         int fd = mode == 'o' ? open(files[i + 1], O_RDONLY | O_CLOEXEC) : fds[i];
         if (pread(fd, text, sizeof text, 0) < 0) continue;
         if (mode == 'o') close(fd);
       }
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    printf("%lld\n", ((b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec) / rounds);
-    fflush(stdout);
+    answer((now() - start) / rounds);
   }
   return 0;
 }
