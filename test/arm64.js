@@ -25,8 +25,8 @@ try {
   const missing = install({ [ASSEMBLER]: 'binutils-aarch64-linux-gnu', [QEMU]: 'qemu-user-static' });
   part('launcher bytes', missing, [ASSEMBLER], bytes);
   part('launcher under qemu', missing, [ASSEMBLER, QEMU], () => {
-    // tsx reads the sources, so nothing has to be built.
-    run(process.execPath, ['--conditions=iso-source', '--import', 'tsx', walker, scratch, QEMU]);
+    // From the sources, so nothing has to be built.
+    run(process.execPath, ['--conditions=iso-source', '--import', './test/loader/register.js', walker, scratch, QEMU]);
   });
   part('project under arm64 Node', missing, [QEMU], () => {
     const { command, sys } = prepareNode();

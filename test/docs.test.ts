@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fromSources } from './typescript.js';
 
 interface Example {
   /** Path of the document and line in it. */
@@ -81,11 +82,9 @@ function examplesOf(path: string): Example[] {
 }
 
 async function runAll(files: string[]): Promise<{ lines: { file: string; error: string | null }[]; rest: string }> {
-  const node = ['--conditions=iso-source', '--import', 'tsx', join(import.meta.dirname, 'examples.js')];
+  const node = [...fromSources, join(import.meta.dirname, 'examples.js')];
   const child = spawn(process.execPath, [...node, ...files], {
     cwd: home,
-    // A cache being written would be a descriptor that comes and goes.
-    env: { ...process.env, TSX_DISABLE_CACHE: '1' },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     timeout: 280_000,
   });

@@ -1,5 +1,8 @@
 // The stages of `npm test`: what ran, how long, and what was skipped why.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 /** A stage that this machine cannot run: the reason is printed, nothing has failed. */
 export class Skip extends Error {}
@@ -25,6 +28,46 @@ export async function stage(name, work) {
     } else console.error(error);
   }
   results.push({ ...result, seconds: (Date.now() - start) / 1000 });
+}
+
+/** What a command exits with that this machine cannot run, as automake's test drivers have it. */
+const SKIPPED = 77;
+
+/**
+ * Starts a command that runs beside other stages.
+ *
+ * @param {string[]} command
+ * @returns {() => Promise<boolean>} the work of a stage: waits for it and prints what it said
+ */
+export function background([file, ...args]) {
+  const folder = mkdtempSync(join(tmpdir(), 'iso-stage-'));
+  const log = join(folder, 'output');
+  // A file, for nobody reads a pipe while other stages block this process.
+  const fd = openSync(log, 'w');
+  const start = Date.now();
+  const child = spawn(file, args, { stdio: ['ignore', fd, fd] });
+  closeSync(fd);
+  const ended = new Promise((resolve) => child.on('exit', resolve).on('error', () => resolve(-1)));
+  return async () => {
+    const code = await ended;
+    const output = readFileSync(log, 'utf8');
+    rmSync(folder, { recursive: true });
+    process.stdout.write(output);
+    console.log(`it ran beside the stages above, ${((Date.now() - start) / 1000).toFixed(0)} s until it was asked for`);
+    if (code === SKIPPED) throw new Skip(output.trim().split('\n').at(-1));
+    return code === 0;
+  };
+}
+
+/** The main of a module that is one stage of its own. */
+export async function main(work) {
+  try {
+    process.exitCode = (await work()) ? 0 : 1;
+  } catch (error) {
+    if (!(error instanceof Skip)) throw error;
+    console.log(error.message);
+    process.exitCode = SKIPPED;
+  }
 }
 
 /** Runs a command, its output here; whether it exited with 0. */

@@ -1,5 +1,5 @@
 // What the launcher's arm64 code does with each kind of row, under qemu.
-// Usage: node --conditions=iso-source --import tsx walker.js SCRATCH QEMU
+// Usage: node --conditions=iso-source --import ../loader/register.js walker.js SCRATCH QEMU
 import { Output, StringArray } from '../../packages/sys/src/launcher/step.ts';
 import { check } from './check.js';
 import { row, SIGCHLD, walk } from './walk.js';

@@ -1,7 +1,7 @@
 // One run of the VM, from power-on to the exit of its command.
 
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,13 +11,19 @@ import { kernel as unpackedKernel } from './kernel.js';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
+/** An empty disk of the machine's own, as the command finds it in `ISO_DISK`; it takes no more room than what is written to it. */
+const disk = { device: '/dev/vda', bytes: 256 * 2 ** 20 };
+
 /**
  * Runs a command as root in a VM that sees the host's files at the same paths. What it writes is thrown away, except
  * below `results`.
  * @param {object} options
  * @param {'bookworm' | 'backports' | 'sid'} options.kernel
  * @param {string[]} options.command program and arguments, run in the repository's root
+ * @param {'command' | 'systemd'} [options.init] what is process 1: a shell that runs the command, or systemd with the command as its
+ * service, in a delegated cgroup
  * @param {number} [options.timeoutMs] for the whole run, boot included
+ * @param {string} [options.diskImage] file that is the disk instead of an empty one, and stays
  * @param {string} [options.results] folder shared read-write under its own path
  * @param {(chunk: Buffer) => void} [options.onStdout]
  * @param {(chunk: Buffer) => void} [options.onStderr]
@@ -26,7 +32,15 @@ const repository = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$
  * @returns {Promise<{ exitCode: number, release: string, bootSeconds: number, seconds: number }>}
  * @throws {Unavailable} when the VM cannot run on this machine
  */
-export async function runInVm({ kernel: name, command, timeoutMs = 600_000, results, ...listeners }) {
+export async function runInVm({
+  kernel: name,
+  command,
+  init = 'command',
+  timeoutMs = 600_000,
+  results,
+  diskImage,
+  ...listeners
+}) {
   prepareHost();
   const kernel = unpackedKernel(name, join(repository, '.cache/vm'));
   const shared = results === undefined ? undefined : resolve(results);
@@ -34,9 +48,14 @@ export async function runInVm({ kernel: name, command, timeoutMs = 600_000, resu
   const folder = mkdtempSync(join(tmpdir(), 'iso-vm-'));
   try {
     const initrd = join(folder, 'initramfs');
-    const settings = { REPOSITORY: repository, RESULTS: shared ?? '' };
+    const settings = { REPOSITORY: repository, RESULTS: shared ?? '', INIT: init };
     writeFileSync(initrd, initramfs(kernel, settings, commandScript(name, command)));
-    return await powerOn(qemuArguments(kernel, initrd, shared), timeoutMs, listeners);
+    const image = diskImage ?? join(folder, 'disk');
+    if (diskImage === undefined) {
+      writeFileSync(image, '');
+      truncateSync(image, disk.bytes);
+    }
+    return await powerOn(qemuArguments(kernel, initrd, image, shared), timeoutMs, listeners);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -44,12 +63,20 @@ export async function runInVm({ kernel: name, command, timeoutMs = 600_000, resu
 
 function commandScript(name, command) {
   const path = process.env.PATH ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-  const variables = { PATH: path, HOME: '/root', USER: 'root', LANG: 'C.UTF-8', TERM: 'dumb', ISO_VM: name };
+  const variables = {
+    PATH: path,
+    HOME: '/root',
+    USER: 'root',
+    LANG: 'C.UTF-8',
+    TERM: 'dumb',
+    ISO_VM: name,
+    ISO_DISK: disk.device,
+  };
   const environment = Object.entries(variables).map(([variable, value]) => quote(`${variable}=${value}`));
   return `cd ${quote(repository)} || exit 127\nexec env -i ${environment.join(' ')} ${command.map(quote).join(' ')}\n`;
 }
 
-function qemuArguments({ image, tree }, initrd, results) {
+function qemuArguments({ image, tree }, initrd, diskImage, results) {
   const shares = [
     ['host', '/', 'on'],
     ['kernel', tree, 'on'],
@@ -68,20 +95,24 @@ function qemuArguments({ image, tree }, initrd, results) {
     ['initrd', initrd],
     ['append', 'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on'],
     ['serial', 'stdio'],
+    ['drive', `if=none,id=disk,file=${escaped(diskImage)},format=raw,cache=unsafe`],
+    ['device', 'virtio-blk-pci,drive=disk'],
     ['device', 'virtio-serial-pci'],
     ...['stdout', 'stderr', 'status'].flatMap((port, index) => [
       ['chardev', `socket,id=${port},fd=${index + 3}`],
       ['device', `virtserialport,chardev=${port},name=${port}`],
     ]),
     ...shares.flatMap(([tag, path, readonly]) => [
-      [
-        'fsdev',
-        `local,id=${tag},path=${path.replaceAll(',', ',,')},security_model=none,multidevs=remap,readonly=${readonly}`,
-      ],
+      ['fsdev', `local,id=${tag},path=${escaped(path)},security_model=none,multidevs=remap,readonly=${readonly}`],
       ['device', `virtio-9p-pci,fsdev=${tag},mount_tag=${tag}`],
     ]),
   ];
   return options.flatMap(([option, ...values]) => [`-${option}`, ...values]);
+}
+
+/** A path in an option of qemu's. */
+function escaped(path) {
+  return path.replaceAll(',', ',,');
 }
 
 function powerOn(args, timeoutMs, { onStdout, onStderr, onConsole, onReady }) {

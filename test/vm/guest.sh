@@ -11,6 +11,8 @@ mkdir -p /dev/pts /dev/shm /dev/mqueue /run/lock
 mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
 mount -t mqueue -o nosuid,nodev,noexec mqueue /dev/mqueue
+# The kernel loads its module when somebody opens it.
+[ -e /dev/net/tun ] || { mkdir -p /dev/net && $busybox mknod -m 666 /dev/net/tun c 10 200; }
 ln -sfn /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
 ln -sf /proc/self/fd/1 /dev/stdout
@@ -21,8 +23,9 @@ mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate,memory_recursiveprot cgroup2 
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
   echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control
 done
-# systemd's default, which is what users' machines have.
+# systemd's defaults, which is what users' machines have.
 mount --make-rshared /
+ulimit -H -n 524288
 ip link set lo up
 
 # A port can be opened once only, so the command writes to pipes: it may well open /dev/stderr again.
@@ -34,6 +37,7 @@ port() {
 mkfifo /run/vm/stdout /run/vm/stderr
 cat /run/vm/stdout > "$(port stdout)" & stdout=$!
 cat /run/vm/stderr > "$(port stderr)" & stderr=$!
+if [ "$INIT" = systemd ]; then . /run/vm/systemd.sh; fi
 exec 3> "$(port status)"
 echo "ready $(uname -r)" >&3
 

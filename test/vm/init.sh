@@ -20,7 +20,7 @@ mount -o bind "/mnt/root$REPOSITORY" /mnt/repository
 
 mount -t tmpfs -o nosuid,nodev,mode=755 run /mnt/root/run
 mkdir -m 755 /mnt/root/run/vm
-cp /bin/busybox /settings /command /guest.sh /mnt/root/run/vm
+cp /bin/busybox /settings /command /guest.sh /systemd.sh /mnt/root/run/vm
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmp /mnt/root/tmp
 if [ -d "/mnt/root$REPOSITORY" ]; then
   umount /mnt/repository

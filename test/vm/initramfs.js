@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { cpio } from './cpio.js';
 import { run, which } from './host.js';
 
-const needed = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay'];
+const needed = ['virtio_pci', 'virtio_console', 'virtio_blk', '9pnet_virtio', '9p', 'overlay'];
 
 const folder = 0o040755;
 const program = 0o100755;
@@ -25,6 +25,7 @@ export function initramfs(kernel, settings, command) {
     { path: 'bin/busybox', mode: program, data: readFileSync(which('busybox')) },
     { path: 'init', mode: program, data: readFileSync(new URL('init.sh', import.meta.url)) },
     { path: 'guest.sh', mode: text, data: readFileSync(new URL('guest.sh', import.meta.url)) },
+    { path: 'systemd.sh', mode: text, data: readFileSync(new URL('systemd.sh', import.meta.url)) },
     { path: 'settings', mode: text, data: variables.map(([name, value]) => `${name}=${quote(value)}\n`).join('') },
     { path: 'command', mode: text, data: command },
     ...modules.map((path) => ({ path: `modules/${moduleFile(path)}`, mode: text, data: readModule(path) })),

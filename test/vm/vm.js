@@ -13,6 +13,7 @@ export { kernels } from './kernel.js';
 
 const usage = `usage: node test/vm/vm.js [options] -- COMMAND ARGUMENTS…
   --kernel NAME      ${Object.keys(kernels).join(', ')} (default: bookworm)
+  --systemd          systemd is process 1, and the command its service
   --timeout SECONDS  for the whole run (default: 600)
   --results FOLDER   shared read-write with the VM under its own path
   --console          print the kernel's console too
@@ -26,6 +27,7 @@ async function main() {
       kernel: { type: 'string', default: 'bookworm' },
       timeout: { type: 'string', default: '600' },
       results: { type: 'string' },
+      systemd: { type: 'boolean', default: false },
       console: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -39,6 +41,7 @@ async function main() {
     const { exitCode, seconds } = await runInVm({
       kernel: values.kernel,
       command: positionals,
+      init: values.systemd ? 'systemd' : 'command',
       timeoutMs: Number(values.timeout) * 1000,
       results: values.results,
       onStdout: (chunk) => process.stdout.write(chunk),
