@@ -21,7 +21,7 @@ await stage('kernel tests on this machine, apart', apart);
 // An emulated machine takes its time; nothing that runs here meanwhile is about speed.
 const virtualMachine = background([process.execPath, 'test/places/virtual-machine.js', 'bookworm', ...flags]);
 await stage('kernel tests as a plain user', plainUser);
-await stage('examples of the documents', vitest('documents', { projects: ['docs'] }));
+await stage('examples of the documents', vitest('documents', { projects: ['docs'] }, { env: { ISO_LEDGER: 'own' } }));
 await stage('other lines of Node', nodeLines);
 await stage('arm64 launcher, emulated', [process.execPath, 'test/arm64.js']);
 await stage('package shape', [process.execPath, 'test/lint-packages.js']);
