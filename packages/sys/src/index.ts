@@ -4,11 +4,20 @@
  *
  * @packageDocumentation
  */
+export { Batch, BatchedCall } from './batch.js';
 export { errnoName, errnoNumber, KernelError, type KernelErrorFields, UnsupportedError } from './error.js';
 export { Fd } from './fd.js';
 export { Feature, type Support } from './feature.js';
 export { features } from './features.js';
-export { callText, invalid, type Kernel, kernel, type LaunchPlan, replaceKernel, type SyscallArg } from './kernel.js';
+export {
+  callText,
+  invalid,
+  type Kernel,
+  kernel,
+  type LaunchPlan,
+  replaceKernel,
+  type SyscallArg,
+} from './kernel.js';
 export { errand, errandAsync, type Launched, launch, launchAsync, type Parked, park } from './launcher/launch.js';
 export { type Phase, phases } from './launcher/phase.js';
 export { type Ending, LaunchProgram, type Part } from './launcher/program.js';

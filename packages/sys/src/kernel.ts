@@ -21,6 +21,12 @@ export interface Kernel {
    * @returns the pid, or a negative error number
    */
   launch(plan: LaunchPlan): number;
+  /**
+   * Calls that are made together. A kernel without it is given each by {@link Kernel.call}.
+   *
+   * @param table - frame and rows, as the machine code reads and answers them
+   */
+  batch?(table: Uint8Array): void;
 }
 
 /** What a kernel is told of a launch. */
@@ -49,7 +55,7 @@ const strings = new TextEncoder();
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where it holds a NUL (the kernel would read a shorter string) or half a
  * surrogate pair (it would read another one)
  */
-function cString(value: string): Uint8Array {
+export function cString(value: string): Uint8Array {
   checkString(value);
   return strings.encode(`${value}\0`);
 }
@@ -118,6 +124,12 @@ export class LinuxKernel implements Kernel {
   /** {@inheritDoc Kernel.launch} */
   launch(plan: LaunchPlan): number {
     return Number(native().launch(plan.frame));
+  }
+
+  /** {@inheritDoc Kernel.batch} */
+  batch(table: Uint8Array): void {
+    this.#native ??= native();
+    this.#native.walk(this.#native.address(table));
   }
 }
 

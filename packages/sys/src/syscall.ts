@@ -36,6 +36,17 @@ export function syscall(name: SyscallName, ...args: SyscallArg[]): number {
  * @throws `TypeError` for arguments that cannot be passed unchanged
  */
 export function attempt(name: SyscallName, ...args: SyscallArg[]): number {
+  checkCall(name, args);
+  return Number(kernel().call(name, args));
+}
+
+/**
+ * Refuses what cannot be passed unchanged, and calls that no thread of Node's may make.
+ *
+ * @param name - the call
+ * @param args - its arguments; numbers are brought into the range of a signed word
+ */
+export function checkCall(name: SyscallName, args: SyscallArg[]): void {
   if (perThread.has(name)) {
     throw invalid(`${name} would change the calling thread alone: do it in a launched child or an errand`);
   }
@@ -47,7 +58,6 @@ export function attempt(name: SyscallName, ...args: SyscallArg[]): number {
     else if (typeof arg === 'object' && 'number' in arg) word(arg.number as number);
     else throw invalid(`${name}: argument ${i + 1} is neither a number, a string, bytes, a descriptor nor null`);
   }
-  return Number(kernel().call(name, args));
 }
 
 /**

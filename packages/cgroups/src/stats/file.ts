@@ -1,9 +1,10 @@
-import { readSync } from 'node:fs';
 import { attempt, Fd, O } from '@iso/sys';
 import { E } from '../error.js';
 import type { CgroupDirectory } from '../raw/directory.js';
 
-const bytes = Buffer.alloc(262_144);
+const large = Buffer.alloc(262_144);
+/** Where the text is that was read last. */
+let bytes: Buffer = large;
 const NEWLINE = 10;
 const SPACE = 32;
 const MINUS = 45;
@@ -25,12 +26,38 @@ export class StatFile {
   readonly #directory: CgroupDirectory;
   readonly #name: string;
   readonly #keys: { bytes: Uint8Array; name: string }[] = [];
+  readonly #seen: Set<StatFile> | undefined;
   #fd: Fd | undefined;
   #absent = false;
+  #length = 0;
+  /** Text that was read together with others', until it is asked for. */
+  #ready: Buffer | undefined;
 
-  constructor(directory: CgroupDirectory, name: string) {
+  constructor(directory: CgroupDirectory, name: string, seen?: Set<StatFile>) {
     this.#directory = directory;
     this.#name = name;
+    this.#seen = seen;
+  }
+
+  /** Its descriptor, where it is kept open. */
+  get fd(): Fd | undefined {
+    return this.#fd;
+  }
+
+  /** Bytes of its text when it was last read. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /**
+   * Takes what was read of it: the next reading of it has this text.
+   *
+   * @param text - has room for one byte more
+   * @param result - what the kernel answered
+   */
+  fill(text: Buffer, result: number): void {
+    this.#ready = text;
+    this.#length = result;
   }
 
   /** One number; `'max'` for none. v1's "no limit" is one too. */
@@ -107,8 +134,14 @@ export class StatFile {
     return result;
   }
 
+  /** Drops what was read together with others and never asked for. */
+  forget(): void {
+    this.#ready = undefined;
+  }
+
   /** Closes what is open. */
   close(): void {
+    this.forget();
     if (!this.#fd) return;
     this.#fd.close();
     this.#fd = undefined;
@@ -117,20 +150,32 @@ export class StatFile {
 
   /** Fills the buffer; -1 where there is no such file or it has nothing to say. */
   #read(): number {
+    const ready = this.#ready;
+    if (ready) {
+      this.#ready = undefined;
+      // A text that fills its place may go on.
+      if (this.#length < ready.length - 1) return this.#take(ready, this.#length);
+    }
     if (this.#absent) return -1;
     const { number, keep } = this.#open();
     if (number < 0) return -1;
     try {
-      const length = readSync(number, bytes, 0, bytes.length, 0);
-      bytes[length] = NEWLINE;
-      return length;
-    } catch (error) {
-      const { errno = -E.INVAL } = error as { errno?: number };
-      if (errno === -E.OPNOTSUPP || errno === -E.INVAL) return -1;
-      throw this.#directory.failure(errno, 'read', this.#name);
+      return this.#take(large, attempt('pread64', number, large, large.length - 1, 0));
     } finally {
-      if (!keep) attempt('close', number);
+      if (keep) this.#seen?.add(this);
+      else attempt('close', number);
     }
+  }
+
+  #take(text: Buffer, result: number): number {
+    this.#length = Math.max(result, 0);
+    if (result >= 0) {
+      bytes = text;
+      bytes[result] = NEWLINE;
+      return result;
+    }
+    if (result === -E.OPNOTSUPP || result === -E.INVAL) return -1;
+    throw this.#directory.failure(result, 'read', this.#name);
   }
 
   #open(): { number: number; keep: boolean } {

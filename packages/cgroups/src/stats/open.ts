@@ -5,9 +5,15 @@ import { StatFile } from './file.js';
 export class StatFiles {
   readonly #files = new Map<string, StatFile>();
   readonly #directory: CgroupDirectory;
+  readonly #seen: Set<StatFile>;
 
-  constructor(directory: CgroupDirectory) {
+  /**
+   * @param directory - where they are
+   * @param seen - is told of those that are read and stay open
+   */
+  constructor(directory: CgroupDirectory, seen: Set<StatFile>) {
     this.#directory = directory;
+    this.#seen = seen;
   }
 
   /** The version of its hierarchy. */
@@ -18,13 +24,18 @@ export class StatFiles {
   /** A control file; the same object for the same name. */
   file(name: string): StatFile {
     let file = this.#files.get(name);
-    if (!file) this.#files.set(name, (file = new StatFile(this.#directory, name)));
+    if (!file) this.#files.set(name, (file = new StatFile(this.#directory, name, this.#seen)));
     return file;
   }
 
   /** Names of control files that are there. */
   names(): string[] {
     return this.#directory.files();
+  }
+
+  /** Drops texts that nobody asked for. */
+  forget(): void {
+    for (const file of this.#files.values()) file.forget();
   }
 
   /** Closes all. */

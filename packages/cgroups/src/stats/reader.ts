@@ -5,21 +5,27 @@ import type { CgroupDirectory } from '../raw/directory.js';
 import { choice, list } from '../value.js';
 import { cpuStats } from './cpu.js';
 import { cpusetStats } from './cpuset.js';
+import type { StatFile } from './file.js';
 import { groupStats } from './group.js';
 import { ioStats } from './io.js';
 import { memoryStats, numaStats } from './memory.js';
 import { StatFiles } from './open.js';
 import { dmemStats, hugetlbStats, miscStats, pidsStats, rdmaStats } from './others.js';
 import { pressureStats } from './pressure.js';
+import { Round } from './round.js';
 import type { Stats, StatsPart } from './stats.js';
 
 /** Those with a part of their own in {@link Stats}. */
 const parts = ['cpu', 'cpuset', 'memory', 'io', 'pids', 'hugetlb', 'rdma', 'misc', 'dmem'] as const;
+const choices = [...parts, 'cgroup', 'pressure'] as const;
 
 /** Reads a group's figures, again and again. */
 export class Reader {
   readonly #places: Places;
   readonly #files = new Map<CgroupDirectory, StatFiles>();
+  /** What each choice of parts reads, once it was read. */
+  readonly #rounds = new Map<string, Round>();
+  readonly #seen = new Set<StatFile>();
   #absent: Stats['absent'] | undefined;
 
   constructor(places: Places) {
@@ -28,7 +34,18 @@ export class Reader {
 
   /** Reads parts; all where none are named. */
   read(only?: readonly StatsPart[]): Stats {
-    for (const part of list(only, 'only')) choice(part, 'only', [...parts, 'cgroup', 'pressure']);
+    for (const part of list(only, 'only')) choice(part, 'only', choices);
+    const which = only ? only.join() : 'all';
+    const round = this.#rounds.get(which);
+    if (round?.read()) return this.#parts(only);
+    for (const files of this.#files.values()) files.forget();
+    this.#seen.clear();
+    const stats = this.#parts(only);
+    this.#rounds.set(which, new Round(this.#seen));
+    return stats;
+  }
+
+  #parts(only: readonly StatsPart[] | undefined): Stats {
     const wants = (part: StatsPart) => !only || only.includes(part);
     const of = (part: (typeof parts)[number]) => (wants(part) ? this.#of(part) : undefined);
     const read = <T>(files: StatFiles | undefined, stats: (files: StatFiles) => T) => files && stats(files);
@@ -67,6 +84,7 @@ export class Reader {
   close(): void {
     for (const files of this.#files.values()) files.close();
     this.#files.clear();
+    this.#rounds.clear();
   }
 
   /** v2 counts CPU time without the controller. */
@@ -82,7 +100,7 @@ export class Reader {
 
   #filesOf(directory: CgroupDirectory): StatFiles {
     let files = this.#files.get(directory);
-    if (!files) this.#files.set(directory, (files = new StatFiles(directory)));
+    if (!files) this.#files.set(directory, (files = new StatFiles(directory, this.#seen)));
     return files;
   }
 

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Cgroup, detect, rates, type Stats } from '../index.js';
+import { Cgroup, detect, rates, type Stats, type StatsPart } from '../index.js';
 
 const linux = process.platform === 'linux';
 const folders: string[] = [];
@@ -72,6 +72,32 @@ const unified: Record<string, string> = {
 };
 
 describe.skipIf(!linux)('stats of v2 [needs Linux]', () => {
+  it('read again they are what a new handle reads, whatever the files have become', async () => {
+    const { root, write, group } = await recorded(unified, 'job');
+    const fresh = async (only?: readonly StatsPart[]) => {
+      const other = await Cgroup.open('job', { layout: detect({ root }) });
+      return { ...other.stats(only ? { only } : {}), atMs: 0 };
+    };
+    const again = (only?: readonly StatsPart[]) => ({ ...group.stats(only ? { only } : {}), atMs: 0 });
+    group.stats();
+    const many = Array.from({ length: 200 }, (_, i) => `key_${i} ${i * 1e9}`).join('\n');
+    const texts: [name: string, text: string][] = [
+      ['memory.current', '2000000'],
+      ['memory.stat', many],
+      ['memory.stat', `${many}\nlast 1`],
+      ['memory.stat', 'anon 1'],
+      ['cpu.max', '5000 100000'],
+      ['io.stat', '999:0 rbytes=1'],
+      ['pids.current', ''],
+    ];
+    for (const [name, text] of texts) {
+      write(v2(name), text);
+      for (const only of [undefined, ['memory'], ['cpu', 'pids'], ['io']] as const) {
+        expect(again(only)).toEqual(await fresh(only));
+      }
+    }
+  });
+
   it('every field that a machine may have', async () => {
     const { group } = await recorded(unified, 'job');
     const stats = group.stats();

@@ -40,6 +40,10 @@ launch:
         ldp     x19, x20, [sp], #16
         ret
 
+        .balign 16
+walk:
+        stp     x19, x20, [sp, #-16]!
+        mov     x20, x0
 child:
         ldr     x19, [x20, #48]
 step:
@@ -103,7 +107,11 @@ ignored:
         b       step
 stop:
         stp     x19, x0, [x20, #56]
+        ldr     x9, [x20, #88]
+        cbnz    x9, 1f
         mov     x0, #127
         mov     x8, #93                 // exit
         svc     #0
         brk     #0
+1:      ldp     x19, x20, [sp], #16
+        ret

@@ -8,7 +8,7 @@ import { type Compiled, isExplained } from './compile.js';
 import { Label, Output, Slot, type Step, type StepArg, StringArray } from './step.js';
 
 /** Sizes and offsets of the structures that the machine code reads; x64.S describes them. */
-export const FRAME = { size: 128, args: 8, steps: 48, failed: 56, errno: 64, mask: 72, all: 80 } as const;
+export const FRAME = { size: 128, args: 8, steps: 48, failed: 56, errno: 64, mask: 72, all: 80, here: 88 } as const;
 /** The same of a step. */
 export const STEP = {
   size: 128,

@@ -1,8 +1,9 @@
 # The launcher, x86-64. Position independent, no libc, no stack use in the child.
-# Two entry points, both called with the System V convention:
+# Three entry points, all called with the System V convention:
 #
 #   offset 0   long call(long nr, long a0 .. a5)   one system call, -errno on failure
 #   launch     long launch(struct frame *)         clone, then the child walks the step table
+#   walk       void walk(struct frame *)           the calling thread walks it, and returns where the child would exit
 #
 # struct frame (u64 words)                 struct step (u64 words, 128 bytes)
 #    0  nr      clone3 or clone              0  nr        system call number
@@ -13,7 +14,7 @@
 #   64  errno   0, or why it stopped        80  onValue   bytes to the next step after any other success
 #   72  mask    the caller's signal mask    88  ignore    8 errnos (one a byte, 255 = any): go on
 #   80  all     ~0, to block all            96  onIgnored bytes to the next step after such an errno
-#                                          104  again     8 errnos that repeat the step
+#   88  here    not 0 for a walk           104  again     8 errnos that repeat the step
 #                                          112  tries     how often at the most
 #                                          120  reached   not 0 once the walk came here
 # The child keeps everything in registers that a system call preserves: rbx = step, rbp = frame.
@@ -65,6 +66,11 @@ launch:
         pop     rbx
         ret
 
+        .balign 16
+walk:
+        push    rbx
+        push    rbp
+        mov     rbp, rdi
 child:
         mov     rbx, [rbp + 48]
 step:
@@ -139,7 +145,12 @@ ignored:
 stop:
         mov     [rbp + 56], rbx
         mov     [rbp + 64], rax
+        cmp     qword ptr [rbp + 88], 0
+        jne     1f
         mov     edi, 127
         mov     eax, 60                 # exit
         syscall
         hlt
+1:      pop     rbp
+        pop     rbx
+        ret

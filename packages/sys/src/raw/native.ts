@@ -35,6 +35,8 @@ export interface Native {
   call(nr: number, a0: Word, a1: Word, a2: Word, a3: Word, a4: Word, a5: Word): number | bigint;
   /** Clones and lets the child walk the frame's step table; returns the pid or a negative error number. */
   launch(frame: number): number;
+  /** Walks the frame's step table on the calling thread, until a step fails that may not. */
+  walk(frame: Word): void;
   /** Address of a buffer's first byte; the caller keeps the buffer alive. */
   address(buffer: Uint8Array): bigint;
   /** A window on memory that JavaScript did not allocate. */
@@ -43,7 +45,7 @@ export interface Native {
   poll: Koffi['node']['poll'];
 }
 
-const blobs: Partial<Record<string, { code: string; launch: number }>> = { x64, arm64 };
+const blobs: Partial<Record<string, { code: string; launch: number; walk: number }>> = { x64, arm64 };
 const PROT_READ_WRITE = 3;
 const PROT_READ_EXEC = 5;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
@@ -89,6 +91,7 @@ function load(): Native {
   return {
     call: koffi.decode(page, koffi.proto(word, Array(7).fill(word) as string[])) as Native['call'],
     launch: koffi.decode(page + BigInt(blob.launch), koffi.proto(word, [word])) as Native['launch'],
+    walk: koffi.decode(page + BigInt(blob.walk), koffi.proto('void', [word])) as Native['walk'],
     address: (buffer) => koffi.address(buffer),
     view: (address, length) => koffi.view(BigInt(address), length),
     poll: koffi.node.poll,
