@@ -120,10 +120,11 @@ export function configOf(
  * if ((await network.attach(box)).ip !== '10.50.0.2') throw new Error('not the first address');
  * ```
  */
-export class Network implements Disposable {
+export class Network implements Disposable, AsyncDisposable {
   readonly #parts: NetworkParts;
   readonly #endpoints = new Map<string, Endpoint>();
   #closed = false;
+  #ending: Promise<void> | undefined;
 
   /** @internal */
   constructor(parts: NetworkParts) {
@@ -392,6 +393,7 @@ export class Network implements Disposable {
       table.remove(lease.id);
       this.#endpoints.get(lease.id)?.ended();
       driver.leave(lease, undefined);
+      driver.lift?.(lease);
     }
     const addresses = dead.flatMap(({ ip, ip6 }) => [ip, ip6]).filter((address) => address !== undefined);
     if (addresses.length) forgetFlows(host, (address) => addresses.includes(address));
@@ -429,6 +431,31 @@ export class Network implements Disposable {
     this.#end(() => (kept ? driver.close() : driver.remove()));
   }
 
+  /**
+   * The same as {@link Network.close} while the event loop goes on; `await using` does this.
+   *
+   * @returns done when all of it is gone
+   */
+  closeAsync(): Promise<void> {
+    this.#ending ??= this.#endLater();
+    return this.#ending;
+  }
+
+  async #endLater(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { driver, kept, host, ownsHost } = this.#parts;
+    const left = await Promise.allSettled([...this.endpoints].map((endpoint) => endpoint.closeLater()));
+    try {
+      if (driver.endLater) await driver.endLater(kept);
+      else if (kept) driver.close();
+      else driver.remove();
+    } finally {
+      if (ownsHost) host.close();
+    }
+    for (const outcome of left) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+
   #end(last: () => void): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -446,6 +473,11 @@ export class Network implements Disposable {
   /** The same as {@link Network.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** The same as {@link Network.closeAsync}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.closeAsync();
   }
 }
 
