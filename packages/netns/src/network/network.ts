@@ -8,6 +8,7 @@ import type { DriverNetwork, NetworkConfig, NetworkDriver } from './driver.js';
 import { Endpoint, leaveLater } from './endpoint.js';
 import { forgetFlows } from './flows.js';
 import { announce, atOnceAsync, isTakenIn, poolsOf } from './host.js';
+import { checkName } from './hosts-file.js';
 import { isTaken, type Lease, type Leases, type LeaseTable, OwnLeases, takeAddresses } from './lease.js';
 import { namespacesOf, ownerLives, ownerMark, ownerText } from './owner.js';
 import { type IpvlanOptions, ipvlanDriver, type MacvlanOptions, macvlanDriver } from './parent-drivers.js';
@@ -228,6 +229,7 @@ export class Network implements Disposable, AsyncDisposable {
     ] as const)
       if (wanted !== undefined && !pools.some((pool) => pool.family === family))
         throw invalid(`network ${this.name} has no IPv${family} subnet`);
+    for (const name of options.names ?? []) checkName(name);
     // From here on others find what this process leaves, should it be killed.
     const lease = leases.change((table) => this.#lease(table, netns, options));
     try {
