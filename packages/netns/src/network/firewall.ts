@@ -200,7 +200,8 @@ export class Firewall implements Translation, Disposable {
   }
 
   #release(): void {
-    if (this.#closed && this.#forgetting === 0) this.#flows?.then((conntrack) => conntrack.closeLater()).catch(() => {});
+    if (this.#closed && this.#forgetting === 0)
+      this.#flows?.then((conntrack) => conntrack.closeLater()).catch(() => {});
   }
 
   /**

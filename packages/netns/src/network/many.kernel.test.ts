@@ -27,7 +27,10 @@ describe.skipIf(!root)('many boxes [needs root]', () => {
   it(`${MANY} attach, are listed, published and reached, and leave, ${AT_ONCE} at once; the event loop goes on meanwhile`, async () => {
     using host = NetNS.create();
     await using network = BridgeNetwork.create({ name: 'many', host, subnets: ['10.50.0.0/22'] });
-    const state = () => [ip(host, 'link').map((link) => link.ifname), inside(host, 'ip route').replace(' linkdown', '')];
+    const state = () => [
+      ip(host, 'link').map((link) => link.ifname),
+      inside(host, 'ip route').replace(' linkdown', ''),
+    ];
     const before = state();
     await using twin = new Other(idle);
     await twin.read();
@@ -103,7 +106,9 @@ describe.skipIf(!root)('many boxes [needs root]', () => {
         calls.end();
       }
       const { raw, held } = delays();
-      console.log(`closing: the event loop was late by ${raw.toFixed(1)} ms at most, by ${held.toFixed(1)} ms where it had a processor`);
+      console.log(
+        `closing: the event loop was late by ${raw.toFixed(1)} ms at most, by ${held.toFixed(1)} ms where it had a processor`,
+      );
       expect(calls.waits).toEqual([]);
       expect([ip(host, 'link').map((link) => link.ifname), inside(host, 'nft list ruleset')]).toEqual(before);
       for (const netns of boxes) expect(ip(netns, 'link').map((link) => link.ifname)).toEqual(['lo']);
