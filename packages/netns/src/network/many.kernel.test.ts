@@ -63,13 +63,14 @@ describe.skipIf(!root)('many boxes [needs root]', () => {
       console.log(
         `${MANY} boxes: the event loop was late by ${a} ms at most, 99 % below ${b} ms; by ${c} ms where it had a processor; an idle twin’s by ${d} ms`,
       );
-      return { held, quiet: theirs < LONGEST };
+      // Where others have the machine, so long is what nothing at all takes at times.
+      return { fits: held < Math.max(LONGEST, theirs), quiet: theirs < LONGEST };
     };
     const rounds: Awaited<ReturnType<typeof round>>[] = [];
     try {
       // What others do with the machine is in the figure too, and not in every one of several.
       do rounds.push(await round());
-      while (LONG && rounds.length < ROUNDS && !rounds.some(({ held }) => held < LONGEST));
+      while (LONG && rounds.length < ROUNDS && !rounds.some(({ fits }) => fits));
     } finally {
       calls.end();
     }
@@ -83,7 +84,7 @@ describe.skipIf(!root)('many boxes [needs root]', () => {
         (rounds.length * MANY) / 5,
       );
     // In short runs what is compiled counts too.
-    if (LONG) expect(rounds.some(({ held }) => held < LONGEST)).toBe(true);
+    if (LONG) expect(rounds.some(({ fits }) => fits)).toBe(true);
   }, 240_000);
 
   it('a network that is closed with many boxes in it lets the event loop go on, and leaves nothing', async () => {
@@ -151,8 +152,8 @@ function waited(): number {
 }
 
 /**
- * For how long the event loop is late, in milliseconds: `raw` as Node tells it; `held` without the time in which others had the processor.
- * What of that is left is what this thread did, and what it waited for: for the kernel, and for its threads that collect garbage.
+ * For how long the event loop is late, in milliseconds: `raw` as Node tells it; `held` without the time in which others had the processor:
+ * what this thread did, and what it waited for: the kernel, and threads of its own that collect garbage, which wait for a processor.
  */
 function watchLoop(): () => { raw: number; usual: number; held: number } {
   const delay = monitorEventLoopDelay({ resolution: 1 });
