@@ -135,7 +135,7 @@ export class ContainerNetwork implements AsyncDisposable {
     const names = [this.#owner.name, this.#owner.id.slice(0, 12), ...aliases];
     const endpoint = await (this.#sandbox as Sandbox).connect(network, { ...rest, names });
     // Before a process is there, or before it can know of the link.
-    if (egress) this.#egress.push(endpoint.egress({ allow: egress }));
+    if (egress) this.#egress.push(await endpoint.egress({ allow: egress }));
     if (bandwidth.in !== undefined || bandwidth.out !== undefined) await endpoint.limit(bandwidth);
     return endpoint;
   }
@@ -174,7 +174,7 @@ export class ContainerNetwork implements AsyncDisposable {
         const { aliases, ip, ip6 } = request;
         await this.#join(name, { aliases, ...(ip && { ip }), ...(ip6 && { ip6 }) });
       } catch (error) {
-        this.#forget(name);
+        await this.#forget(name);
         throw error;
       }
       return;
@@ -182,12 +182,13 @@ export class ContainerNetwork implements AsyncDisposable {
     const network = this.#open.get(name);
     if (!network) throw new UsageError(`the container is not in network ${name}`);
     await (this.#sandbox as Sandbox).disconnect(network);
-    this.#forget(name);
+    await this.#forget(name);
   }
 
-  #forget(name: string): void {
-    this.#open.get(name)?.close();
+  async #forget(name: string): Promise<void> {
+    const network = this.#open.get(name);
     this.#open.delete(name);
+    await network?.closeAsync();
   }
 
   /** Leaves the networks, and takes the ports back. */
@@ -200,7 +201,7 @@ export class ContainerNetwork implements AsyncDisposable {
       }
       await this.#sandbox?.close();
     } finally {
-      for (const network of this.#open.values()) network.close();
+      await Promise.all([...this.#open.values()].map((network) => network.closeAsync()));
       for (const file of [this.hosts, this.resolvConf]) rmSync(file, { force: true });
       this.#networks.close();
       this.#host.close();

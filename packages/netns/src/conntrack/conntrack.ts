@@ -99,11 +99,25 @@ export class Conntrack implements Disposable {
    * The same as {@link Conntrack.removeAll} while the event loop goes on: a machine may have hundreds of thousands of flows.
    *
    * @param filter - which; `{}` is all
+   * @param judge - of those, which; default all
    * @returns how many
    */
-  async removeAllLater(filter: FlowFilter): Promise<number> {
-    const flows = await this.#socket.dumpLater(listing(filter), reader(filter));
+  async removeAllLater(filter: FlowFilter, judge: (flow: Flow) => boolean = () => true): Promise<number> {
+    const read = reader(filter);
+    const flows = await this.#socket.dumpLater(listing(filter), (reply) => {
+      const flow = read(reply);
+      return flow && judge(flow) ? flow : undefined;
+    });
     return removed(flows.length ? await this.#socket.batchLater(flows.map(removal)) : []);
+  }
+
+  /**
+   * Closes it while the event loop goes on, for the reason of `Nft.closeLater`.
+   *
+   * @returns done when it is closed
+   */
+  closeLater(): Promise<void> {
+    return this.#socket.closeLater();
   }
 
   /** Closes it. */

@@ -1,7 +1,9 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, fstatSync, readFileSync, readlinkSync } from 'node:fs';
-import { Fd, LaunchProgram, launch, reap, StringArray } from '@iso/sys';
+import { existsSync, fstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Fd, LaunchProgram, launch, reap, StringArray, syscall } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { fromSources } from '../../../../test/typescript.js';
 import { listNetNS, NetNS } from '../index.js';
@@ -96,6 +98,70 @@ describe.skipIf(!root)('NetNS [needs root]', () => {
     );
     expect(Number(inode)).toBe(lab.id);
     expect(readFileSync(`/proc/self/fdinfo/${socket.number}`, 'utf8')).toMatch(/flags:\s*02000002/);
+  });
+
+  // /sys is as its mount was made: whoever is moved into a namespace sees the links of another one there.
+  it('its links are those of the namespace, whatever /sys shows', () => {
+    using lab = NetNS.create();
+    lab.rtnl.links.create({ kind: 'ifb', name: 'only-inside' });
+    const script = `
+      import { readdirSync } from 'node:fs';
+      import { NetNS } from '@iso/netns';
+      const names = NetNS.self().rtnl.links.list().map(({ name }) => name);
+      console.log(JSON.stringify([names, readdirSync('/sys/class/net')]));`;
+    const [names, shown] = JSON.parse(
+      execFileSync(
+        'nsenter',
+        [
+          `--net=/proc/${process.pid}/fd/${lab.fd.number}`,
+          process.execPath,
+          ...fromSources,
+          '--input-type=module',
+          '-e',
+          script,
+        ],
+        { encoding: 'utf8', cwd: home },
+      ),
+    ) as [string[], string[]];
+    expect(names).toEqual(ip(lab, 'link').map((link) => link.ifname));
+    expect(names).toContain('only-inside');
+    expect(lab.rtnl.links.list().map(({ name }) => name)).toEqual(names);
+    // That is the trap: /sys inside is still the one of outside.
+    expect(shown).not.toContain('only-inside');
+    expect(shown).toEqual(readdirSync('/sys/class/net'));
+  });
+
+  it('Unix sockets: abstract names are of one namespace, paths are of all', () => {
+    using one = NetNS.create();
+    using two = NetNS.create();
+    const directory = mkdtempSync(join(tmpdir(), 'iso-unix-'));
+    const [AF_UNIX, SOCK_STREAM] = [1, 1];
+    const address = (name: string) => Buffer.concat([Buffer.from([AF_UNIX, 0]), Buffer.from(name)]);
+    const path = address(`${join(directory, 'socket')}\0`);
+    const abstract = address('\0iso-test');
+    const bound = (ns: NetNS, at: Buffer) => {
+      const socket = ns.socket(AF_UNIX, SOCK_STREAM);
+      syscall('bind', socket, at, at.length);
+      syscall('listen', socket, 1);
+      return socket;
+    };
+    const connect = (ns: NetNS, at: Buffer) => {
+      using socket = ns.socket(AF_UNIX, SOCK_STREAM);
+      syscall('connect', socket, at, at.length);
+    };
+    try {
+      using here = bound(one, abstract);
+      connect(one, abstract);
+      expect(() => connect(two, abstract)).toThrow(expect.objectContaining({ code: 'ECONNREFUSED' }));
+      using there = bound(two, abstract);
+      connect(two, abstract);
+      expect(there.number).not.toBe(here.number);
+      using file = bound(one, path);
+      connect(two, path);
+      expect(file.closed).toBe(false);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   it('a failing step closes what it opened', () => {

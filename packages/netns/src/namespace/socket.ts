@@ -1,10 +1,10 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { Socket } from 'node:net';
-import { invalid, syscall } from '@iso/sys';
+import { type Fd, invalid, syscall } from '@iso/sys';
 import { familyOf } from '../ip/ip.js';
 import { AF, SOCK } from '../netlink/raw.js';
 import { socketAddress } from './address.js';
-import { bound, type Place } from './server.js';
+import { type AsyncPlace, bound, boundAsync, type Place } from './server.js';
 
 /** Whom to connect to, from inside. */
 export interface ConnectOptions {
@@ -20,6 +20,8 @@ export interface ConnectOptions {
   signal?: AbortSignal;
 }
 
+const LOOPBACK = '127.0.0.1';
+
 /**
  * A `net.Socket` that connects from inside: `connect` or `error` follow as with any other.
  *
@@ -29,13 +31,25 @@ export interface ConnectOptions {
  * @throws KernelError where the socket cannot be made or bound; `TypeError` for a host that is no address
  */
 export function connect(place: Place, options: ConnectOptions): Socket {
-  const { host = '127.0.0.1', port, localAddress, localPort = 0, allowHalfOpen, signal } = options;
-  const family = familyOf(host);
+  return connectBy(place.socket(domainOf(options), SOCK.STREAM | SOCK.NONBLOCK), options);
+}
+
+/** The same while the event loop goes on. */
+export async function connectAsync(place: AsyncPlace, options: ConnectOptions): Promise<Socket> {
+  return connectBy(await place.socketAsync(domainOf(options), SOCK.STREAM | SOCK.NONBLOCK), options);
+}
+
+/** What is no address or port is refused before a socket is made. */
+function domainOf({ host = LOOPBACK, port }: ConnectOptions): number {
   if (!Number.isInteger(port) || port < 1 || port > 65535) throw invalid(`a port is 1 to 65535, not ${port}`);
-  const fd = place.socket(family === 4 ? AF.INET : AF.INET6, SOCK.STREAM | SOCK.NONBLOCK);
+  return familyOf(host) === 4 ? AF.INET : AF.INET6;
+}
+
+function connectBy(fd: Fd, options: ConnectOptions): Socket {
+  const { host = LOOPBACK, port, localAddress, localPort = 0, allowHalfOpen, signal } = options;
   try {
     if (localAddress !== undefined || localPort !== 0) {
-      const address = socketAddress(localAddress ?? (family === 4 ? '0.0.0.0' : '::'), localPort);
+      const address = socketAddress(localAddress ?? (familyOf(host) === 4 ? '0.0.0.0' : '::'), localPort);
       syscall('bind', fd, address, address.length);
     }
   } catch (error) {
@@ -73,8 +87,19 @@ export interface DatagramOptions {
  * @throws KernelError `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`
  */
 export function datagram(place: Place, options: DatagramOptions = {}): DatagramSocket {
-  const { host = '0.0.0.0', port = 0, ipv6Only, signal } = options;
-  const fd = bound(place, SOCK.DGRAM, { host, port, ...(ipv6Only !== undefined && { ipv6Only }) });
+  return datagramBy(bound(place, SOCK.DGRAM, bindingOf(options)), options);
+}
+
+/** The same while the event loop goes on. */
+export async function datagramAsync(place: AsyncPlace, options: DatagramOptions = {}): Promise<DatagramSocket> {
+  return datagramBy(await boundAsync(place, SOCK.DGRAM, bindingOf(options)), options);
+}
+
+function bindingOf({ host = '0.0.0.0', port = 0, ipv6Only }: DatagramOptions) {
+  return { host, port, ...(ipv6Only !== undefined && { ipv6Only }) };
+}
+
+function datagramBy(fd: Fd, { host = '0.0.0.0', signal }: DatagramOptions): DatagramSocket {
   const socket = createSocket({
     type: familyOf(host) === 4 ? 'udp4' : 'udp6',
     lookup: refuseNames,

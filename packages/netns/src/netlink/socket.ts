@@ -1,4 +1,4 @@
-import { write } from 'node:fs';
+import { close, write } from 'node:fs';
 import { attempt, Fd, KernelError, syscall } from '@iso/sys';
 import { type Exchange, Outcomes, Verdict } from './exchange.js';
 import type { Message } from './message.js';
@@ -64,6 +64,9 @@ export class NetlinkSocket implements Disposable {
   #dumped: Promise<unknown> = Promise.resolve();
   #sequence = 0;
   #closing = false;
+  /** How it is closed once nothing is under way. */
+  #release = () => this.fd.close();
+  #closed: Promise<void> | undefined;
 
   private constructor(fd: Fd, portId: number, strict: boolean) {
     this.fd = fd;
@@ -318,7 +321,7 @@ export class NetlinkSocket implements Disposable {
 
   #ended(exchange: Exchange<unknown>): void {
     this.#open.delete(exchange);
-    if (this.#closing && this.#open.size === 0) this.fd.close();
+    if (this.#closing && this.#open.size === 0) this.#release();
   }
 
   /** The bytes of the messages, numbered. */
@@ -391,7 +394,25 @@ export class NetlinkSocket implements Disposable {
   /** Closes it; what is under way is done all the same. */
   close(): void {
     this.#closing = true;
-    if (this.#open.size === 0) this.fd.close();
+    if (this.#open.size === 0) this.#release();
+  }
+
+  /**
+   * The same as {@link NetlinkSocket.close} while the event loop goes on: a socket of nf_tables waits for the transactions of everybody in its
+   * namespace.
+   *
+   * @returns done when it is closed
+   */
+  closeLater(): Promise<void> {
+    this.#closed ??= new Promise<void>((resolve) => {
+      this.#release = () => {
+        if (this.fd.closed) return resolve();
+        const number = this.fd.release();
+        void turn(() => new Promise<void>((closed) => close(number, () => closed()))).then(resolve);
+      };
+      this.close();
+    });
+    return this.#closed;
   }
 
   /** The same as {@link NetlinkSocket.close}. */

@@ -120,11 +120,8 @@ class BridgeOnHost implements DriverNetwork {
     return mac;
   }
 
-  leave(lease: Lease): void {
-    const { id } = lease;
+  leave({ id }: Lease): void {
     this.#passing.delete(id);
-    // In the table of a process they go with that.
-    if (this.#mark === undefined) this.#firewall.lift(restricted(lease, this.hostLink(id)));
     const { links } = this.#host.rtnl;
     // By index: a name is looked up at once, so that what is not there is not asked for later.
     for (const link of [this.hostLink(id), shaperOf(id)]) gone(() => links.remove(links.index(link)));
@@ -167,8 +164,17 @@ class BridgeOnHost implements DriverNetwork {
     return this.#firewall;
   }
 
-  egress(of: Restricted): EgressRules {
+  egress(of: Restricted): Promise<EgressRules> {
     return this.#firewall.egress(of);
+  }
+
+  /** In the table of a process they go with that. */
+  lift(lease: Lease): void {
+    if (this.#mark === undefined) this.#firewall.lift(restricted(lease, this.hostLink(lease.id)));
+  }
+
+  async liftLater(lease: Lease): Promise<void> {
+    if (this.#mark === undefined) await this.#firewall.liftLater(restricted(lease, this.hostLink(lease.id)));
   }
 
   obstacles(): string[] {
@@ -187,8 +193,18 @@ class BridgeOnHost implements DriverNetwork {
     }
   }
 
+  async endLater(stays: boolean): Promise<void> {
+    if (stays) return this.#firewall.closeLater();
+    try {
+      await this.#host.rtnl.later(() => this.#removeBridge()).catch(unlessGone);
+    } finally {
+      await this.#firewall.removeLater();
+    }
+  }
+
   #removeBridge(): void {
-    gone(() => this.#host.rtnl.links.remove(this.#bridge));
+    const { links } = this.#host.rtnl;
+    gone(() => links.remove(links.index(this.#bridge)));
   }
 }
 
@@ -224,8 +240,12 @@ function gone(work: () => void): void {
   try {
     work();
   } catch (error) {
-    if (!KernelError.is(error, 'ENODEV')) throw error;
+    unlessGone(error);
   }
+}
+
+function unlessGone(error: unknown): void {
+  if (!KernelError.is(error, 'ENODEV')) throw error;
 }
 
 function randomMac(): string {

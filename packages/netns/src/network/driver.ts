@@ -56,13 +56,19 @@ export interface DriverNetwork {
   /** Lets the kernel translate ports. Without this, ports are published by proxy only. */
   readonly translation?: Translation;
   /** The rules by which an endpoint's ways out are kept to a list, not in force yet. */
-  egress?(of: Restricted): EgressRules;
+  egress?(of: Restricted): Promise<EgressRules>;
+  /** Removes those of an endpoint that left, where they outlive the process that made them. What is gone already is no error. */
+  lift?(lease: Lease): void;
+  /** The same while the event loop goes on. */
+  liftLater?(lease: Lease): Promise<void>;
   /** Chains of others that drop its traffic. */
   obstacles?(): string[];
   /** Lets go of what this process holds; the network stays. */
   close(): void;
   /** Removes it from the host, and closes it. */
   remove(): void;
+  /** As {@link DriverNetwork.close}, or where the network is not to stay as {@link DriverNetwork.remove}, while the event loop goes on. */
+  endLater?(stays: boolean): Promise<void>;
 }
 
 /**

@@ -49,10 +49,12 @@ export function watchDrops(options: DropOptions): AsyncIterableIterator<Drop> & 
   const { host, subnets, signal } = options;
   const families = subnets.map((subnet) => ({ subnet, six: rangeOf(subnet).family === 6 }));
   const nft = Nft.open({ home: host });
+  let monitor: ReturnType<typeof watchTrace> | undefined;
   try {
     const table = { family: 'inet', name: `iso-drops-${randomBytes(6).toString('hex')}` } as const;
     const chain = { table, name: 'prerouting' };
-    const monitor = watchTrace({ home: host, receiveBuffer: 2 ** 22 });
+    monitor = watchTrace({ home: host, receiveBuffer: 2 ** 22 });
+    const watched = monitor;
     nft.transaction((tx) => {
       tx.createTable({ ...table, flags: ['owner'] });
       // Before everybody else's.
@@ -65,12 +67,12 @@ export function watchDrops(options: DropOptions): AsyncIterableIterator<Drop> & 
           });
     });
     const stop = () => {
-      monitor.close();
+      watched.close();
       nft.close();
     };
     if (signal?.aborted) stop();
     signal?.addEventListener('abort', stop, { once: true });
-    const drops = dropsOf(monitor);
+    const drops = dropsOf(watched);
     const end = async () => {
       signal?.removeEventListener('abort', stop);
       stop();
@@ -87,6 +89,7 @@ export function watchDrops(options: DropOptions): AsyncIterableIterator<Drop> & 
       },
     };
   } catch (error) {
+    monitor?.close();
     nft.close();
     throw error;
   }

@@ -30,6 +30,7 @@ export class Endpoint implements AsyncDisposable {
   readonly #publications = new Map<Publication, Published>();
   #egress: Egress | undefined;
   #limited: Promise<void> = Promise.resolve();
+  #restricted: Promise<unknown> = Promise.resolve();
   #detached = false;
   #stays = false;
 
@@ -155,28 +156,35 @@ export class Endpoint implements AsyncDisposable {
 
   /**
    * Keeps its ways out to a list; again changes that. In a network that is kept the list stays when this process ends: it goes with the
-   * endpoint.
+   * endpoint. The event loop goes on meanwhile.
    *
    * @param options - whom it may reach
-   * @returns the list: to be given to its `NameServer`, counted and lifted
+   * @returns the list, in force: to be given to its `NameServer`, counted and lifted
    * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what is no destination
    * @throws UnsupportedError for an endpoint of another driver than `bridge`, or without nf_tables of bridges
+   * @throws KernelError `ENOTCONN` where it left
    */
-  egress(options: EgressOptions): Egress {
+  egress(options: EgressOptions): Promise<Egress> {
+    const list = this.#restricted.then(() => this.#restrict(options));
+    this.#restricted = list.catch(() => {});
+    return list;
+  }
+
+  async #restrict(options: EgressOptions): Promise<Egress> {
     const { hostLink } = this;
-    const { host, driver, lease } = this.#parts;
+    const { driver, lease } = this.#parts;
+    if (this.#detached) throw new KernelError(ENOTCONN, { syscall: 'sendto', call: `list of ${this.#text}` });
     if (hostLink === undefined || !driver.egress)
       throw new UnsupportedError('a list of whom an endpoint may reach', 'this driver has no rules on the host');
-    const of = restricted(lease, hostLink);
-    if (this.#egress) this.#egress.set(options);
+    if (this.#egress) await this.#egress.set(options);
     else {
-      const rules = () => (driver.egress as NonNullable<typeof driver.egress>)(of);
+      const rules = () => (driver.egress as NonNullable<typeof driver.egress>)(restricted(lease, hostLink));
       const lift = () => {
         this.#egress = undefined;
       };
-      this.#egress = new Egress({ host, rules, of, lift }, options);
+      this.#egress = await Egress.create({ rules, lift }, options);
     }
-    return this.#egress;
+    return this.#egress as Egress;
   }
 
   /**
@@ -197,11 +205,16 @@ export class Endpoint implements AsyncDisposable {
   async detach(): Promise<void> {
     this.#judge();
     if (this.#detached) return;
-    const publications = this.#end((publication) => publication.close());
+    await this.#leave(this.#end((publication) => publication.close()));
+  }
+
+  async #leave(publications: readonly Promise<void>[]): Promise<void> {
     const { driver, host, lease } = this.#parts;
     try {
-      // A limit that is being made belongs to the link.
-      const left = this.#limited.then(() => leaveLater(driver, host, lease, this.#namespace));
+      // A limit that is being made belongs to the link; until that is gone, a list holds.
+      const left = Promise.all([this.#limited, this.#restricted])
+        .then(() => leaveLater(driver, host, lease, this.#namespace))
+        .then(() => (this.#egress ? this.#egress.close() : driver.liftLater?.(lease)));
       const outcomes = await Promise.allSettled([left, ...publications]);
       for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
     } finally {
@@ -218,18 +231,32 @@ export class Endpoint implements AsyncDisposable {
     this.#judge();
     if (this.#detached) return;
     for (const ended of this.#end((made) => made.end())) void ended;
+    this.#egress?.end();
     const { driver, lease } = this.#parts;
     try {
       driver.leave(lease, this.#namespace);
+      driver.lift?.(lease);
     } finally {
       this.#release();
     }
+  }
+
+  /** The same as {@link Endpoint.close} while the event loop goes on. @internal */
+  async closeLater(): Promise<void> {
+    if (this.#stays) {
+      await Promise.all([...this.#publications.values()].map((made) => made.end()));
+      return;
+    }
+    this.#judge();
+    if (this.#detached) return;
+    await this.#leave(this.#end((made) => made.end()));
   }
 
   /** Its namespace ended: all else is done already. @internal */
   ended(): void {
     if (this.#detached) return;
     void this.#end((publication) => publication.close());
+    this.#egress?.end();
     this.#parts.detached();
   }
 
@@ -254,7 +281,6 @@ export class Endpoint implements AsyncDisposable {
   /** What it has ends; of its ports without a word in the lease, which ends too. */
   #end(unpublish: (publication: Published) => Promise<void>): Promise<void>[] {
     this.#detached = true;
-    this.#egress?.close();
     const publications = [...this.#publications.values()];
     this.#publications.clear();
     return publications.map(unpublish);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { KernelError, UnsupportedError } from '@iso/sys';
-import { Conntrack, type FlowFilter } from '../conntrack/index.js';
+import { Conntrack, type Flow, type FlowFilter } from '../conntrack/index.js';
 import type { Family } from '../ip/ip.js';
 import type { NetNS } from '../namespace/netns.js';
 import {
@@ -17,8 +17,16 @@ import {
   type Statement,
   type TableRef,
   type TableSpec,
+  type Transaction,
 } from '../nft/index.js';
-import { EgressRules, type EgressTables, egressDispatch, egressMaps, type Restricted } from './egress/rules.js';
+import {
+  EgressRules,
+  type EgressTables,
+  egressDispatch,
+  egressMaps,
+  type Restricted,
+  removalOf,
+} from './egress/rules.js';
 import { obstacles } from './obstacles.js';
 import type { Translation } from './publication.js';
 
@@ -58,7 +66,7 @@ export class Firewall implements Translation, Disposable {
   readonly #bridge: string;
   readonly #table: TableSpec;
   readonly #egress: EgressTables;
-  #bridged = false;
+  #bridged: Promise<void> | undefined;
   #ports: Promise<Ports> | undefined;
   #flows: Promise<Conntrack> | undefined;
   #forgetting = 0;
@@ -177,13 +185,14 @@ export class Firewall implements Translation, Disposable {
    * Makes the kernel forget connections.
    *
    * @param flows - which
+   * @param judge - of those, which; default all
    */
-  async forget(flows: FlowFilter): Promise<void> {
+  async forget(flows: FlowFilter, judge?: (flow: Flow) => boolean): Promise<void> {
     // One socket for all: closing one waits for every transaction of this namespace, for milliseconds.
     this.#flows ??= Conntrack.openAsync({ home: this.#host });
     this.#forgetting += 1;
     try {
-      await (await this.#flows).removeAllLater(flows);
+      await (await this.#flows).removeAllLater(flows, judge);
     } finally {
       this.#forgetting -= 1;
       this.#release();
@@ -191,7 +200,8 @@ export class Firewall implements Translation, Disposable {
   }
 
   #release(): void {
-    if (this.#closed && this.#forgetting === 0) this.#flows?.then((conntrack) => conntrack.close()).catch(() => {});
+    if (this.#closed && this.#forgetting === 0)
+      this.#flows?.then((conntrack) => conntrack.closeLater()).catch(() => {});
   }
 
   /**
@@ -201,26 +211,34 @@ export class Firewall implements Translation, Disposable {
    * @returns its rules
    * @throws UnsupportedError where the kernel cannot look at what is bridged
    */
-  egress(of: Restricted): EgressRules {
-    if (!this.#bridged && !this.#nft.tables().some(isTable(this.#egress.bridged))) {
-      const { bridged } = this.#egress;
-      const chain: ChainRef = { table: bridged, name: 'prerouting' };
-      const { from } = egressMaps(this.#egress);
-      try {
-        this.#nft.transaction((tx) => {
-          tx.createTable(bridged);
-          tx.createSet(from);
-          tx.createChain({ ...chain, hook: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' } });
-          for (const statements of egressDispatch(this.#egress, 'bridged')) tx.createRule({ chain, statements });
-        });
-      } catch (error) {
-        if (!KernelError.is(error, 'EOPNOTSUPP') && !KernelError.is(error, 'EAFNOSUPPORT')) throw error;
-        const said = `the kernel answered ${error.code} to a table of family bridge`;
-        throw new UnsupportedError('nf_tables of bridges', said, { cause: error });
-      }
+  async egress(of: Restricted): Promise<EgressRules> {
+    this.#bridged ??= this.#createBridged().catch((error) => {
+      this.#bridged = undefined;
+      throw error;
+    });
+    await this.#bridged;
+    return new EgressRules(this.#nft, this.#egress, of, (flows, judge) => this.forget(flows, judge));
+  }
+
+  async #createBridged(): Promise<void> {
+    const { bridged } = this.#egress;
+    if (this.#nft.tables().some(isTable(bridged))) return;
+    const chain: ChainRef = { table: bridged, name: 'prerouting' };
+    const { from } = egressMaps(this.#egress);
+    try {
+      await this.#nft.transactionLater((tx) => {
+        tx.createTable(bridged);
+        tx.createSet(from);
+        tx.createChain({ ...chain, hook: { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' } });
+        for (const statements of egressDispatch(this.#egress, 'bridged')) tx.createRule({ chain, statements });
+      });
+    } catch (error) {
+      // Another process that has the network open was quicker.
+      if (KernelError.is(error, 'EEXIST')) return;
+      if (!KernelError.is(error, 'EOPNOTSUPP', 'EAFNOSUPPORT')) throw error;
+      const said = `the kernel answered ${error.code} to a table of family bridge`;
+      throw new UnsupportedError('nf_tables of bridges', said, { cause: error });
     }
-    this.#bridged = true;
-    return new EgressRules(this.#nft, this.#egress, of);
   }
 
   /**
@@ -230,10 +248,19 @@ export class Firewall implements Translation, Disposable {
    */
   lift(of: Restricted): void {
     try {
-      new EgressRules(this.#nft, this.#egress, of).remove();
+      this.#nft.transaction(removalOf(this.#egress, of));
     } catch (error) {
-      if (!KernelError.is(error, 'ENOENT')) throw error;
+      unlessGone(error);
     }
+  }
+
+  /**
+   * The same as {@link Firewall.lift} while the event loop goes on.
+   *
+   * @param of - the endpoint
+   */
+  async liftLater(of: Restricted): Promise<void> {
+    await this.#nft.transactionLater(removalOf(this.#egress, of)).catch(unlessGone);
   }
 
   /**
@@ -248,13 +275,26 @@ export class Firewall implements Translation, Disposable {
   /** Removes the rules of a kept network too. */
   remove(): void {
     try {
-      const { routed, bridged } = this.#egress;
-      const there = this.#nft.tables();
-      const gone = [routed, bridged].filter((table) => there.some(isTable(table)));
-      if (gone.length) this.#nft.transaction((tx) => gone.map((table) => tx.removeTable(table)));
+      this.#nft.transaction(this.#removal());
     } finally {
       this.close();
     }
+  }
+
+  /** The same as {@link Firewall.remove} while the event loop goes on. */
+  async removeLater(): Promise<void> {
+    try {
+      await this.#nft.transactionLater(this.#removal());
+    } finally {
+      await this.closeLater();
+    }
+  }
+
+  #removal(): (tx: Transaction) => void {
+    const { routed, bridged } = this.#egress;
+    const there = this.#nft.tables();
+    const gone = [routed, bridged].filter((table) => there.some(isTable(table)));
+    return (tx) => gone.map((table) => tx.removeTable(table));
   }
 
   /** Removes the rules that belong to this process. Connections that are being forgotten are so all the same. */
@@ -262,6 +302,13 @@ export class Firewall implements Translation, Disposable {
     this.#nft.close();
     this.#closed = true;
     this.#release();
+  }
+
+  /** The same as {@link Firewall.close} while the event loop goes on. */
+  async closeLater(): Promise<void> {
+    this.#closed = true;
+    this.#release();
+    await this.#nft.closeLater();
   }
 
   /** The same as {@link Firewall.close}. */
@@ -293,6 +340,10 @@ function translations(family: Family, { host, any }: { host: SetSpec; any: SetSp
       [...reaches, transport, way(any.name, ['meta l4proto', port])],
     ];
   });
+}
+
+function unlessGone(error: unknown): void {
+  if (!KernelError.is(error, 'ENOENT')) throw error;
 }
 
 function isTable({ family, name }: TableRef): (table: TableRef) => boolean {

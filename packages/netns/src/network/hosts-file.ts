@@ -58,7 +58,9 @@ export class HostsFile {
   }
 }
 
-/** Names are written into files that others read line by line. */
+/** Names are written into files that others read line by line, and into answers of name servers, whose labels have 63 bytes. */
 export function checkName(name: string): void {
-  if (!/^[^\s#\0]+$/.test(name) || name.length > 253) throw invalid(`not a name of a host: ${JSON.stringify(name)}`);
+  const labels = name.split('.');
+  if (!/^[^\s#\0]+$/.test(name) || name.length > 253 || labels.some((label) => label === '' || label.length > 63))
+    throw invalid(`not a name of a host: ${JSON.stringify(name)}`);
 }

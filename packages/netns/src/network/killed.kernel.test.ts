@@ -44,12 +44,12 @@ describe.skipIf(!root)('a process that is killed at its work on a network that i
     });
     const endpoint = await network.attach(box, { names: ['box'] });
     await endpoint.limit({ in: 1e7, out: 1e7 });
-    const list = endpoint.egress({ allow: ['192.0.2.0/24'] });
+    const list = await endpoint.egress({ allow: ['192.0.2.0/24'] });
     const port = await endpoint.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
     const client = outside.connect({ host: '192.0.2.1', port: 8080 });
     client.resume();
     await once(client, 'close');
-    list.close();
+    await list.close();
     await port.close();
     await endpoint.detach();
     console.log(step);

@@ -173,6 +173,8 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     await refuse('10.50.1.1').toThrow(code('ERR_INVALID_ARG_VALUE'));
     await expect(network.attach(b, { ip6: 'fd00::1' })).rejects.toThrow(code('ERR_INVALID_ARG_VALUE'));
     await expect(network.attach(b, { link: 'sixteen-bytes-xx' })).rejects.toThrow(code('ERR_INVALID_ARG_VALUE'));
+    for (const name of ['a b', 'a..b', '.a', '', 'x'.repeat(64), `${'x.'.repeat(127)}`])
+      await expect(network.attach(b, { names: [name] }), name).rejects.toThrow(code('ERR_INVALID_ARG_VALUE'));
     await expect(network.attach(b, { link: 'lo' })).rejects.toThrow(code('EEXIST'));
     expect(inside(b, 'ip addr') + inside(world.host, 'ip link')).toBe(before);
     const boxes = Array.from({ length: 4 }, () => NetNS.create());

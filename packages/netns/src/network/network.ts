@@ -8,6 +8,7 @@ import type { DriverNetwork, NetworkConfig, NetworkDriver } from './driver.js';
 import { Endpoint, leaveLater } from './endpoint.js';
 import { forgetFlows } from './flows.js';
 import { announce, atOnceAsync, isTakenIn, poolsOf } from './host.js';
+import { checkName } from './hosts-file.js';
 import { isTaken, type Lease, type Leases, type LeaseTable, OwnLeases, takeAddresses } from './lease.js';
 import { namespacesOf, ownerLives, ownerMark, ownerText } from './owner.js';
 import { type IpvlanOptions, ipvlanDriver, type MacvlanOptions, macvlanDriver } from './parent-drivers.js';
@@ -120,10 +121,11 @@ export function configOf(
  * if ((await network.attach(box)).ip !== '10.50.0.2') throw new Error('not the first address');
  * ```
  */
-export class Network implements Disposable {
+export class Network implements Disposable, AsyncDisposable {
   readonly #parts: NetworkParts;
   readonly #endpoints = new Map<string, Endpoint>();
   #closed = false;
+  #ending: Promise<void> | undefined;
 
   /** @internal */
   constructor(parts: NetworkParts) {
@@ -227,6 +229,7 @@ export class Network implements Disposable {
     ] as const)
       if (wanted !== undefined && !pools.some((pool) => pool.family === family))
         throw invalid(`network ${this.name} has no IPv${family} subnet`);
+    for (const name of options.names ?? []) checkName(name);
     // From here on others find what this process leaves, should it be killed.
     const lease = leases.change((table) => this.#lease(table, netns, options));
     try {
@@ -392,6 +395,7 @@ export class Network implements Disposable {
       table.remove(lease.id);
       this.#endpoints.get(lease.id)?.ended();
       driver.leave(lease, undefined);
+      driver.lift?.(lease);
     }
     const addresses = dead.flatMap(({ ip, ip6 }) => [ip, ip6]).filter((address) => address !== undefined);
     if (addresses.length) forgetFlows(host, (address) => addresses.includes(address));
@@ -429,6 +433,31 @@ export class Network implements Disposable {
     this.#end(() => (kept ? driver.close() : driver.remove()));
   }
 
+  /**
+   * The same as {@link Network.close} while the event loop goes on; `await using` does this.
+   *
+   * @returns done when all of it is gone
+   */
+  closeAsync(): Promise<void> {
+    this.#ending ??= this.#endLater();
+    return this.#ending;
+  }
+
+  async #endLater(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { driver, kept, host, ownsHost } = this.#parts;
+    const left = await Promise.allSettled([...this.endpoints].map((endpoint) => endpoint.closeLater()));
+    try {
+      if (driver.endLater) await driver.endLater(kept);
+      else if (kept) driver.close();
+      else driver.remove();
+    } finally {
+      if (ownsHost) host.close();
+    }
+    for (const outcome of left) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+
   #end(last: () => void): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -446,6 +475,11 @@ export class Network implements Disposable {
   /** The same as {@link Network.close}. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** The same as {@link Network.closeAsync}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.closeAsync();
   }
 }
 

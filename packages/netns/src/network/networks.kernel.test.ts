@@ -320,6 +320,9 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
       );
     expect(state()).toEqual(before);
     const [record] = readdirSync(directory).filter((name) => name.endsWith('.network'));
+    // What others put there is none of ours.
+    for (const file of ['%zz.network', 'a b.network']) writeFileSync(join(directory, file), '{}');
+    expect(networks.list().map(({ name }) => name)).toEqual(['app']);
     for (const text of ['{', '[]', '{"name":"app"}', 'null']) {
       writeFileSync(join(directory, record as string), text);
       expect(() => networks.get('app'), text).toThrow(code('EBADMSG'));

@@ -150,9 +150,7 @@ export class Networks implements Disposable {
    * @returns their records, by name
    */
   list(): NetworkConfig[] {
-    const names = readdirSync(this.#directory)
-      .filter((file) => file.endsWith(RECORD))
-      .map((file) => decodeURIComponent(file.slice(0, -RECORD.length)));
+    const names = readdirSync(this.#directory).flatMap((file) => nameOf(file) ?? []);
     return names.sort().flatMap((name) => {
       try {
         return [this.config(name)];
@@ -230,6 +228,17 @@ export class Networks implements Disposable {
 }
 
 const RECORD = '.network';
+
+/** Of what network a file is the record; what nobody here would call a file is somebody else's. */
+function nameOf(file: string): string | undefined {
+  if (!file.endsWith(RECORD)) return undefined;
+  try {
+    const name = decodeURIComponent(file.slice(0, -RECORD.length));
+    return `${encodeURIComponent(name)}${RECORD}` === file ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 function leasesOf(path: string): string {
   return `${path}.leases`;

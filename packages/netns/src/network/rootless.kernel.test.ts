@@ -40,7 +40,7 @@ const script = (uplink: string) => `
   const nat = await two.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
   said.nat = await ask(a, 'http://10.50.0.1:8080/');
   await two.limit({ in: 1e8, out: 1e8 });
-  const list = one.egress({ allow: ['192.0.2.2:80'] });
+  const list = await one.egress({ allow: ['192.0.2.2:80'] });
   said.rules = /tcp \\. 8080 : 10\\.50\\.0\\.3 \\. 80/.test(judge('nft list ruleset'));
   said.limits = judge('tc qdisc').match(/tbf/g).length;
   // From the machine's own network, by Node's own means.
@@ -51,7 +51,7 @@ const script = (uplink: string) => `
   said.away = await ask(a, 'http://192.0.2.2/');
   said.refused = await ask(a, 'http://192.0.2.2:81/').catch(({ code }) => code);
   await uplink.close();
-  list.close();
+  await list.close();
   await nat.close();
   const closed = once(server, 'close');
   server.close();

@@ -1,4 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text as readText } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
@@ -133,6 +137,41 @@ describe.skipIf(!root || nftMissing)('nf_tables [needs root, nft]', () => {
     });
     inside(theirs, 'nft -f /dev/stdin', script);
     expect(judged(ours)).toEqual(judged(theirs));
+  });
+
+  // Node's standard input for children is a pair of sockets, which nft cannot open anew as /dev/stdin, as it does for JSON.
+  it('its text is read by nft from what Node writes to it; JSON of the same only from a file', () => {
+    const labs = Array.from({ length: 3 }, () => NetNS.create());
+    const [text, json, ours] = labs as [NetNS, NetNS, NetNS];
+    const directory = mkdtempSync(join(tmpdir(), 'iso-nft-'));
+    try {
+      using nft = Nft.open({ home: ours });
+      let script = '';
+      nft.transaction((tx) => {
+        tx.createTable(T);
+        tx.createChain({ ...chain('in'), hook: { type: 'filter', hook: 'input', priority: 0, policy: 'drop' } });
+        tx.createRule({ chain: chain('in'), statements: [match('tcp dport', 22), counter(), accept()] });
+        script = tx.toNftText();
+      });
+      const nftOf = (ns: NetNS, args: string[], input: string) =>
+        execFileSync('nsenter', [`--net=/proc/${process.pid}/fd/${ns.fd.number}`, 'nft', ...args], {
+          input,
+          encoding: 'utf8',
+          stdio: 'pipe',
+        });
+      nftOf(text, ['-f', '-'], script);
+      expect(judged(text)).toEqual(judged(ours));
+      const list = inside(ours, 'nft -j list ruleset');
+      expect(() => nftOf(json, ['-j', '-f', '-'], list)).toThrow(/No such device or address/);
+      expect(inside(json, 'nft list ruleset')).toBe('');
+      const file = join(directory, 'rules.json');
+      writeFileSync(file, list);
+      nftOf(json, ['-j', '-f', file], '');
+      expect(judged(json)).toEqual(judged(ours));
+    } finally {
+      rmSync(directory, { recursive: true });
+      for (const lab of labs) lab.close();
+    }
   });
 
   it('lists what nft made', () => {

@@ -129,7 +129,9 @@ export class Nft implements Disposable {
    * @returns in the order in which packets meet them
    */
   rules(table?: TableRef, chain?: string): ListedRule[] {
-    const rules = this.#dump(NFT_MSG.GETRULE, NFTA_RULE.TABLE, readRule, table);
+    const rules = this.#dump(NFT_MSG.GETRULE, NFTA_RULE.TABLE, readRule, table, (message) => {
+      if (table && chain !== undefined) message.string(NFTA_RULE.CHAIN, chain);
+    });
     return chain === undefined ? rules : rules.filter((rule) => rule.chain === chain);
   }
 
@@ -164,9 +166,11 @@ export class Nft implements Disposable {
     tableAttribute: number,
     read: (reply: Parameters<typeof readTable>[0]) => T | undefined,
     table?: TableRef,
+    more: (message: Message) => void = () => {},
   ): T[] {
     const message = request(nameOf(NFT_MSG, type), type, table);
     if (table && tableAttribute) message.string(tableAttribute, table.name);
+    more(message);
     const values = this.#socket.dump(message, read);
     // Kernels differ in what of a dump they filter.
     return table ? values.filter((value) => value.family === table.family && value.table === table.name) : values;
@@ -175,6 +179,15 @@ export class Nft implements Disposable {
   /** Closes it; tables with flag `owner` and without `persist` end. */
   close(): void {
     this.#socket.close();
+  }
+
+  /**
+   * The same as {@link Nft.close} while the event loop goes on.
+   *
+   * @returns done when it is closed
+   */
+  closeLater(): Promise<void> {
+    return this.#socket.closeLater();
   }
 
   /** The same as {@link Nft.close}. */

@@ -13,9 +13,10 @@ export interface NamePolicy {
    *
    * @param name - that was asked for
    * @param given - its addresses, with seconds for which they count
+   * @returns nothing, or a promise for which the answer waits
    * @throws to keep the answer back: who asked is told that it failed
    */
-  answered(name: string, given: readonly GivenAddress[]): void;
+  answered(name: string, given: readonly GivenAddress[]): void | Promise<void>;
   /**
    * Told of a name that was asked for although it may not be.
    *

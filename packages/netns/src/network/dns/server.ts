@@ -4,6 +4,8 @@ import type { Server, Socket } from 'node:net';
 import { debuglog } from 'node:util';
 import { familyOf, ipBytes, ipText } from '../../ip/ip.js';
 import type { NetNS } from '../../namespace/netns.js';
+import { listenAsync } from '../../namespace/server.js';
+import { connectAsync, datagramAsync } from '../../namespace/socket.js';
 import type { Network } from '../network.js';
 import { resolvText } from '../resolv-file.js';
 import { givenAddresses } from './addresses.js';
@@ -64,11 +66,13 @@ export class NameServer implements AsyncDisposable {
   #inFlight = 0;
   #closed: Promise<void> | undefined;
 
-  private constructor(options: NameServerOptions) {
+  private constructor(options: NameServerOptions, address: string, datagrams: DatagramSocket, streams: Server) {
     this.#options = options;
-    this.address = options.address ?? ADDRESS;
-    const place = { host: this.address, port: options.port ?? PORT };
-    this.#datagrams = options.netns.datagram(place);
+    this.address = address;
+    this.#datagrams = datagrams;
+    this.#streams = streams;
+    streams.maxConnections = CONNECTIONS;
+    streams.on('connection', (socket) => this.#serve(socket));
     this.#datagrams.on('message', (bytes, peer) => {
       const send = (answer: Buffer) => {
         // One who asks and leaves is no reason to stop.
@@ -77,13 +81,6 @@ export class NameServer implements AsyncDisposable {
       this.#ask(bytes, 'udp', send);
     });
     this.#datagrams.on('error', (error) => debug('name server: %s', error.message));
-    try {
-      this.#streams = options.netns.listen(place, (socket) => this.#serve(socket));
-    } catch (error) {
-      this.#datagrams.close();
-      throw error;
-    }
-    this.#streams.maxConnections = CONNECTIONS;
   }
 
   /**
@@ -95,8 +92,15 @@ export class NameServer implements AsyncDisposable {
    */
   static async start(options: NameServerOptions): Promise<NameServer> {
     for (const server of options.forward?.servers ?? []) familyOf(server);
-    const server = new NameServer(options);
-    await once(server.#streams, 'listening');
+    const { netns, address = ADDRESS, port = PORT } = options;
+    const place = { host: address, port };
+    const datagrams = await datagramAsync(netns, place);
+    const streams = await listenAsync(netns, place).catch((error) => {
+      datagrams.close();
+      throw error;
+    });
+    const server = new NameServer(options, address, datagrams, streams);
+    if (!streams.listening) await once(streams, 'listening');
     return server;
   }
 
@@ -153,13 +157,13 @@ export class NameServer implements AsyncDisposable {
     if (this.#inFlight >= IN_FLIGHT) return reply(RCODE.SERVFAIL);
     this.#inFlight += 1;
     this.#forward(bytes, query, transport, forward.from, forward.servers)
-      .then((answer) => {
+      .then(async (answer) => {
         // What is kept back here comes again, when it is asked for by TCP.
         if (transport === 'udp' && answer.length > size)
           return send(writeAnswer(bytes, query, RCODE.NOERROR, filler, 0));
         if (policies?.length) {
           const given = givenAddresses(answer, query.name, query.end);
-          for (const policy of policies) policy.answered(query.name, given);
+          await Promise.all(policies.map((policy) => policy.answered(query.name, given)));
         }
         send(answer);
       })
@@ -247,9 +251,9 @@ function framed(bytes: Buffer): Buffer {
 }
 
 /** A socket of its own for each question: its port is one more thing that a forger does not know. */
-function askDatagram(from: NetNS, server: string, bytes: Buffer, query: Query): Promise<Buffer> {
+async function askDatagram(from: NetNS, server: string, bytes: Buffer, query: Query): Promise<Buffer> {
+  const socket = await datagramAsync(from, { host: familyOf(server) === 4 ? '0.0.0.0' : '::' });
   const signal = AbortSignal.timeout(TIMEOUT);
-  const socket = from.datagram({ host: familyOf(server) === 4 ? '0.0.0.0' : '::' });
   return new Promise<Buffer>((resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason));
     socket.on('error', reject);
@@ -264,9 +268,8 @@ function askDatagram(from: NetNS, server: string, bytes: Buffer, query: Query): 
   }).finally(() => socket.close());
 }
 
-function askStream(from: NetNS, server: string, bytes: Buffer, query: Query): Promise<Buffer> {
-  const signal = AbortSignal.timeout(TIMEOUT);
-  const socket = from.connect({ host: server, port: PORT, signal });
+async function askStream(from: NetNS, server: string, bytes: Buffer, query: Query): Promise<Buffer> {
+  const socket = await connectAsync(from, { host: server, port: PORT, signal: AbortSignal.timeout(TIMEOUT) });
   return new Promise<Buffer>((resolve, reject) => {
     let got: Buffer = Buffer.alloc(0);
     socket.on('error', reject);

@@ -1,10 +1,10 @@
-import { Conntrack } from '../../conntrack/index.js';
+import { KernelError } from '@iso/sys';
+import type { Flow } from '../../conntrack/index.js';
 import { type Family, familyOf, ipNumber, rangeOf } from '../../ip/ip.js';
-import type { NetNS } from '../../namespace/netns.js';
 import type { GivenAddress } from '../dns/addresses.js';
 import type { NamePolicy } from '../dns/policy.js';
 import { type Allowed, matchesName, type Ports, parseAllowed } from './allow.js';
-import type { EgressRules, Grant, Refusals, Restricted } from './rules.js';
+import type { EgressRules, Grant, Refusals } from './rules.js';
 
 /** Whom an endpoint may reach. */
 export interface EgressOptions {
@@ -25,6 +25,7 @@ export interface EgressStats {
   names: number;
 }
 
+const ENOTCONN = 107;
 /** An answer counts a little longer than it says: who looks up first connects after. */
 const GRACE = 5;
 const LONGEST = 86_400;
@@ -50,10 +51,8 @@ const NOWHERE = [
  * the host's own services, the name servers of others. Names count for addresses that a `NameServer` with this list has answered, for
  * as long as the answer does; it answers for no other names.
  */
-export class Egress implements NamePolicy, Disposable {
-  readonly #host: NetNS;
+export class Egress implements NamePolicy, AsyncDisposable {
   readonly #rules: EgressRules;
-  readonly #of: Restricted;
   readonly #lift: () => void;
   #allow: readonly string[] = [];
   #parsed: readonly Allowed[] = [];
@@ -64,21 +63,38 @@ export class Egress implements NamePolicy, Disposable {
     sent: { packets: 0n, bytes: 0n },
     forged: { packets: 0n, bytes: 0n },
   };
-  #closed = false;
+  /** One after the other: each looks at what is there. */
+  #last: Promise<unknown> = Promise.resolve();
+  #ended = false;
+  #closed: Promise<void> | undefined;
+
+  private constructor(rules: EgressRules, lift: () => void) {
+    this.#rules = rules;
+    this.#lift = lift;
+  }
 
   /** @internal */
-  constructor(
-    parts: { host: NetNS; rules: () => EgressRules; of: Restricted; lift: () => void },
+  static async create(
+    parts: { rules: () => Promise<EgressRules>; lift: () => void },
     options: EgressOptions,
-  ) {
-    this.#parsed = options.allow.map(parseAllowed);
-    this.#host = parts.host;
-    this.#rules = parts.rules();
-    this.#of = parts.of;
-    this.#lift = parts.lift;
-    this.#allow = [...options.allow];
-    this.#rules.create(this.#parsed);
-    this.#forget();
+  ): Promise<Egress> {
+    const parsed = options.allow.map(parseAllowed);
+    const egress = new Egress(await parts.rules(), parts.lift);
+    await egress.#rules.create(parsed);
+    egress.#is(options, parsed);
+    await egress.#forget();
+    return egress;
+  }
+
+  #is({ allow }: EgressOptions, parsed: readonly Allowed[]): void {
+    this.#allow = [...allow];
+    this.#parsed = parsed;
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => {});
+    return done;
   }
 
   /** The list, as it was given. */
@@ -87,24 +103,29 @@ export class Egress implements NamePolicy, Disposable {
   }
 
   /**
-   * Changes the list, at once: connections that it no longer allows end, others go on.
+   * Changes the list: connections that it no longer allows end, others go on. The event loop goes on too, meanwhile.
    *
    * @param options - the new list
+   * @returns done when it is in force; of several the last one is
    * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what is no destination; then the old one stays
+   * @throws KernelError `ENOTCONN` where the list was lifted
    */
-  set(options: EgressOptions): void {
+  async set(options: EgressOptions): Promise<void> {
     const parsed = options.allow.map(parseAllowed);
-    this.#past = this.#counted();
-    const now = performance.now();
-    this.#parsed = parsed;
-    this.#allow = [...options.allow];
-    const grants = [...this.#answers].flatMap(([name, addresses]) =>
-      [...addresses].flatMap(([address, until]) =>
-        until > now ? this.#grants(name, address, Math.ceil(until - now)) : [],
-      ),
-    );
-    this.#rules.replace(parsed, grants);
-    this.#forget();
+    await this.#inTurn(async () => {
+      if (this.#ended) throw new KernelError(ENOTCONN, { syscall: 'sendto', call: 'a list that was lifted' });
+      const past = this.#counted();
+      const now = performance.now();
+      const grants = [...this.#answers].flatMap(([name, addresses]) =>
+        [...addresses].flatMap(([address, until]) =>
+          until > now ? grantsOf(parsed, name, address, Math.ceil(until - now)) : [],
+        ),
+      );
+      await this.#rules.replace(parsed, grants);
+      this.#past = past;
+      this.#is(options, parsed);
+      await this.#forget();
+    });
   }
 
   /** {@inheritDoc NamePolicy.permits} */
@@ -113,8 +134,12 @@ export class Egress implements NamePolicy, Disposable {
   }
 
   /** {@inheritDoc NamePolicy.answered} */
-  answered(name: string, given: readonly GivenAddress[]): void {
-    if (this.#closed) return;
+  answered(name: string, given: readonly GivenAddress[]): Promise<void> {
+    return this.#inTurn(() => this.#answered(name, given));
+  }
+
+  async #answered(name: string, given: readonly GivenAddress[]): Promise<void> {
+    if (this.#ended) return;
     const now = performance.now();
     const known = this.#answers.get(name) ?? new Map<string, number>();
     // The last asked for is the last to be forgotten.
@@ -127,9 +152,9 @@ export class Egress implements NamePolicy, Disposable {
       known.delete(address);
       known.set(address, now + timeout);
       if (known.size > ADDRESSES) known.delete(known.keys().next().value as string);
-      return this.#grants(name, address, timeout);
+      return grantsOf(this.#parsed, name, address, timeout);
     });
-    this.#rules.grant(grants);
+    await this.#rules.grant(grants);
   }
 
   /** {@inheritDoc NamePolicy.refused} */
@@ -139,22 +164,37 @@ export class Egress implements NamePolicy, Disposable {
 
   /** What was refused since the list was made. */
   stats(): EgressStats {
-    const { sent, forged } = this.#closed ? this.#past : this.#counted();
+    const { sent, forged } = this.#ended ? this.#past : this.#counted();
     return { refused: sent, forged, names: this.#names };
   }
 
-  /** Lifts it: the endpoint reaches everybody again. Again does nothing. */
-  close(): void {
-    if (this.#closed) return;
+  /**
+   * Lifts it: the endpoint reaches everybody again. Again does nothing.
+   *
+   * @returns done when its rules are gone
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#inTurn(async () => {
+      if (this.#ended) return;
+      this.#past = this.#counted();
+      await this.#rules.remove();
+      this.#ended = true;
+      this.#lift();
+    });
+    return this.#closed;
+  }
+
+  /** Its rules end at this moment, with the endpoint or with those of the network. @internal */
+  end(): void {
+    if (this.#ended) return;
     this.#past = this.#counted();
-    this.#closed = true;
-    this.#rules.remove();
+    this.#ended = true;
     this.#lift();
   }
 
   /** The same as {@link Egress.close}. */
-  [Symbol.dispose](): void {
-    this.close();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   #counted(): { sent: Refusals; forged: Refusals } {
@@ -167,26 +207,12 @@ export class Egress implements NamePolicy, Disposable {
     };
   }
 
-  #grants(name: string, address: string, timeout: number): Grant[] {
-    const family = familyOf(address);
-    return this.#parsed.flatMap((entry) =>
-      entry.kind === 'name' && matchesName(entry, name) ? [{ address, family, ports: entry.ports, timeout }] : [],
-    );
-  }
-
   /** What the kernel remembers as begun goes on unasked: what may not is forgotten, and looked at anew. */
-  #forget(): void {
-    using conntrack = Conntrack.open({ home: this.#host });
-    for (const [source, family] of [
-      [this.#of.ip, 4],
-      [this.#of.ip6, 6],
-    ] as const) {
-      if (source === undefined) continue;
-      for (const flow of conntrack.list({ family, source })) {
-        const { destination, protocol, destinationPort } = flow.original;
-        if (!this.#reaches(destination, PROTOCOLS[protocol], destinationPort)) conntrack.remove(flow);
-      }
-    }
+  async #forget(): Promise<void> {
+    await this.#rules.forget(({ original }: Flow) => {
+      const { destination, protocol, destinationPort } = original;
+      return !this.#reaches(destination, PROTOCOLS[protocol], destinationPort);
+    });
   }
 
   /** Whether the list allows a destination, be it by a name that led there before. */
@@ -200,6 +226,13 @@ export class Egress implements NamePolicy, Disposable {
       return [...this.#answers].some(([name, addresses]) => matchesName(entry, name) && addresses.has(address));
     });
   }
+}
+
+function grantsOf(list: readonly Allowed[], name: string, address: string, timeout: number): Grant[] {
+  const family = familyOf(address);
+  return list.flatMap((entry) =>
+    entry.kind === 'name' && matchesName(entry, name) ? [{ address, family, ports: entry.ports, timeout }] : [],
+  );
 }
 
 function within(port: number, { from, to }: Ports): boolean {

@@ -1,4 +1,5 @@
 import { KernelError } from '@iso/sys';
+import type { Flow, FlowFilter } from '../../conntrack/index.js';
 import type { Family } from '../../ip/ip.js';
 import {
   type ChainRef,
@@ -91,40 +92,35 @@ export class EgressRules {
   readonly #nft: Nft;
   readonly #tables: EgressTables;
   readonly #of: Restricted;
-  readonly #chains: Record<'out' | 'host' | 'from', ChainRef>;
-  readonly #sets: Record<Family, { ports: SetSpec; any: SetSpec }>;
+  readonly #chains: Chains;
+  readonly #sets: Sets;
   /** When what was granted ends. */
   readonly #until = new Map<string, number>();
+  readonly #forget: (flows: FlowFilter, judge: (flow: Flow) => boolean) => Promise<void>;
 
   /**
    * @param nft - the connection that owns the tables
    * @param tables - where
    * @param of - the endpoint
+   * @param forget - makes the kernel forget connections
    */
-  constructor(nft: Nft, tables: EgressTables, of: Restricted) {
+  constructor(
+    nft: Nft,
+    tables: EgressTables,
+    of: Restricted,
+    forget: (flows: FlowFilter, judge: (flow: Flow) => boolean) => Promise<void>,
+  ) {
     this.#nft = nft;
     this.#tables = tables;
     this.#of = of;
-    const { routed, bridged } = tables;
-    this.#chains = {
-      out: { table: routed, name: `out-${of.link}` },
-      host: { table: routed, name: `host-${of.link}` },
-      from: { table: bridged, name: `from-${of.link}` },
-    };
-    const sets = (family: Family) => {
-      const address = family === 4 ? ('ipv4_addr' as const) : ('ipv6_addr' as const);
-      const spec = { table: routed, flags: ['timeout'], size: GRANTS } as const;
-      return {
-        ports: { ...spec, name: `ports${family}-${of.link}`, key: [address, 'inet_proto', 'inet_service'] },
-        any: { ...spec, name: `any${family}-${of.link}`, key: address },
-      } satisfies Record<string, SetSpec>;
-    };
-    this.#sets = { 4: sets(4), 6: sets(6) };
+    this.#chains = chainsOf(tables, of);
+    this.#sets = setsOf(tables, of);
+    this.#forget = forget;
   }
 
   /** Puts them in force. */
-  create(allow: readonly Allowed[]): void {
-    this.#nft.transaction((tx) => {
+  async create(allow: readonly Allowed[]): Promise<void> {
+    await this.#nft.transactionLater((tx) => {
       for (const chain of Object.values(this.#chains)) tx.createChain(chain);
       for (const { ports, any } of Object.values(this.#sets)) {
         tx.createSet(ports);
@@ -132,13 +128,13 @@ export class EgressRules {
       }
       this.#fill(tx, allow);
       this.#source(tx);
-      for (const [map, elements] of this.#lookups()) tx.createElements(map, elements);
+      for (const [map, elements] of lookupsOf(this.#tables, this.#of)) tx.createElements(map, elements);
     });
   }
 
   /** Changes what they allow, at once; granted addresses are forgotten but for those that are given here. */
-  replace(allow: readonly Allowed[], grants: readonly Grant[]): void {
-    this.#nft.transaction((tx) => {
+  async replace(allow: readonly Allowed[], grants: readonly Grant[]): Promise<void> {
+    await this.#nft.transactionLater((tx) => {
       tx.flushChain(this.#chains.out);
       tx.flushChain(this.#chains.host);
       for (const { ports, any } of Object.values(this.#sets)) {
@@ -160,12 +156,13 @@ export class EgressRules {
    *
    * @throws KernelError `ENFILE` where too many are let through already
    */
-  grant(grants: readonly Grant[]): void {
-    for (const [set, elements] of this.#elements(grants)) for (const element of elements) this.#renew(set, element);
+  async grant(grants: readonly Grant[]): Promise<void> {
+    for (const [set, elements] of this.#elements(grants))
+      for (const element of elements) await this.#renew(set, element);
   }
 
   /** The kernel takes elements away by itself, so whether one is there is known when it has answered. */
-  #renew(set: SetSpec, element: SetElement): void {
+  async #renew(set: SetSpec, element: SetElement): Promise<void> {
     const key = `${set.name} ${(element.key as readonly string[]).join(' ')}`;
     const now = performance.now();
     const until = now + (element.timeout ?? 0);
@@ -174,13 +171,13 @@ export class EgressRules {
     let there = before > now;
     for (let attempts = 0; ; attempts++) {
       try {
-        this.#nft.transaction((tx) => {
+        await this.#nft.transactionLater((tx) => {
           if (there) tx.removeElements(set, [element]);
           tx.createElements(set, [element]);
         });
         break;
       } catch (error) {
-        if (attempts > 2 || !(KernelError.is(error, 'ENOENT') || KernelError.is(error, 'EEXIST'))) throw error;
+        if (attempts > 2 || !KernelError.is(error, 'ENOENT', 'EEXIST')) throw error;
         there = KernelError.is(error, 'EEXIST');
       }
     }
@@ -191,10 +188,10 @@ export class EgressRules {
   /** What did not pass, since the rules were made or replaced. */
   refusals(): { sent: Refusals; forged: Refusals } {
     const { routed, bridged } = this.#tables;
+    const { out, host, from } = this.#chains;
     const sum = (table: TableRef, chains: readonly ChainRef[]) =>
-      this.#nft
-        .rules(table)
-        .filter(({ chain, counter }) => counter && chains.some(({ name }) => name === chain))
+      chains
+        .flatMap(({ name }) => this.#nft.rules(table, name))
         .reduce(
           (all, { counter }) => ({
             packets: all.packets + (counter?.packets ?? 0n),
@@ -202,39 +199,23 @@ export class EgressRules {
           }),
           NEVER,
         );
-    return {
-      sent: sum(routed, [this.#chains.out, this.#chains.host]),
-      forged: sum(bridged, [this.#chains.from]),
-    };
+    return { sent: sum(routed, [out, host]), forged: sum(bridged, [from]) };
+  }
+
+  /**
+   * Makes the kernel forget connections of the endpoint: what it remembers as begun goes on unasked.
+   *
+   * @param which - of them
+   */
+  async forget(which: (flow: Flow) => boolean): Promise<void> {
+    const { ip, ip6 } = this.#of;
+    if (ip !== undefined) await this.#forget({ family: 4, source: ip }, which);
+    if (ip6 !== undefined) await this.#forget({ family: 6, source: ip6 }, which);
   }
 
   /** Lifts them. */
-  remove(): void {
-    this.#nft.transaction((tx) => {
-      for (const [map, elements] of this.#lookups()) tx.removeElements(map, elements);
-      for (const chain of Object.values(this.#chains)) {
-        tx.flushChain(chain);
-        tx.removeChain(chain);
-      }
-      for (const { ports, any } of Object.values(this.#sets)) {
-        tx.removeSet(ports);
-        tx.removeSet(any);
-      }
-    });
-  }
-
-  #lookups(): [SetSpec, SetElement[]][] {
-    const { ip, ip6, link } = this.#of;
-    const maps = egressMaps(this.#tables);
-    const to = (map: SetSpec, key: string | undefined, { name }: ChainRef): [SetSpec, SetElement[]][] =>
-      key === undefined ? [] : [[map, [{ key, data: { jump: name } }]]];
-    return [
-      ...to(maps.out4, ip, this.#chains.out),
-      ...to(maps.out6, ip6, this.#chains.out),
-      ...to(maps.in4, ip, this.#chains.host),
-      ...to(maps.in6, ip6, this.#chains.host),
-      ...to(maps.from, link, this.#chains.from),
-    ];
+  async remove(): Promise<void> {
+    await this.#nft.transactionLater(removalOf(this.#tables, this.#of));
   }
 
   /** Who claims to be somebody else could have somebody else's ways out. */
@@ -306,6 +287,59 @@ function conditions(ports: Ports | undefined): Statement[][] {
     match('meta l4proto', protocol),
     match('th dport', from === to ? from : { from, to }),
   ]);
+}
+
+/** What lifts the rules of an endpoint. */
+export function removalOf(tables: EgressTables, of: Restricted): (tx: Transaction) => void {
+  return (tx) => {
+    for (const [map, elements] of lookupsOf(tables, of)) tx.removeElements(map, elements);
+    for (const chain of Object.values(chainsOf(tables, of))) {
+      tx.flushChain(chain);
+      tx.removeChain(chain);
+    }
+    for (const { ports, any } of Object.values(setsOf(tables, of))) {
+      tx.removeSet(ports);
+      tx.removeSet(any);
+    }
+  };
+}
+
+type Chains = Record<'out' | 'host' | 'from', ChainRef>;
+
+function chainsOf({ routed, bridged }: EgressTables, { link }: Restricted): Chains {
+  return {
+    out: { table: routed, name: `out-${link}` },
+    host: { table: routed, name: `host-${link}` },
+    from: { table: bridged, name: `from-${link}` },
+  };
+}
+
+type Sets = Record<Family, { ports: SetSpec; any: SetSpec }>;
+
+function setsOf({ routed }: EgressTables, { link }: Restricted): Sets {
+  const sets = (family: Family) => {
+    const address = family === 4 ? ('ipv4_addr' as const) : ('ipv6_addr' as const);
+    const spec = { table: routed, flags: ['timeout'], size: GRANTS } as const;
+    return {
+      ports: { ...spec, name: `ports${family}-${link}`, key: [address, 'inet_proto', 'inet_service'] },
+      any: { ...spec, name: `any${family}-${link}`, key: address },
+    } satisfies Record<string, SetSpec>;
+  };
+  return { 4: sets(4), 6: sets(6) };
+}
+
+function lookupsOf(tables: EgressTables, of: Restricted): [SetSpec, SetElement[]][] {
+  const maps = egressMaps(tables);
+  const { out, host, from } = chainsOf(tables, of);
+  const to = (map: SetSpec, key: string | undefined, { name }: ChainRef): [SetSpec, SetElement[]][] =>
+    key === undefined ? [] : [[map, [{ key, data: { jump: name } }]]];
+  return [
+    ...to(maps.out4, of.ip, out),
+    ...to(maps.out6, of.ip6, out),
+    ...to(maps.in4, of.ip, host),
+    ...to(maps.in6, of.ip6, host),
+    ...to(maps.from, of.link, from),
+  ];
 }
 
 /** The rules by which a table finds them. */
