@@ -4,10 +4,11 @@ import { AT, addressOf, attempt, type Fd } from '@iso/sys';
 /** What fsconfig(2) takes of a text, NUL included. */
 const TEXT = 256;
 const text = Buffer.allocUnsafeSlow(TEXT);
-const textAddress = addressOf(text);
+/** As numbers, which addresses of this process fit into: a bigint a call would cost more than the call. */
+const textAddress = Number(addressOf(text));
 
 /** Keys and values by their addresses: there are few, and each is said once for every layer. */
-const words = new Map<string, { bytes: Buffer; address: bigint }>();
+const words = new Map<string, { bytes: Buffer; address: number }>();
 
 /** Layers by their paths. */
 export interface NamedLayers {
@@ -61,11 +62,11 @@ function put(value: string): boolean {
   return length > 0;
 }
 
-function word(value: string): bigint {
+function word(value: string): number {
   let known = words.get(value);
   if (!known) {
     const bytes = Buffer.from(`${value}\0`);
-    known = { bytes, address: addressOf(bytes) };
+    known = { bytes, address: Number(addressOf(bytes)) };
     words.set(value, known);
   }
   return known.address;
