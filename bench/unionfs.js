@@ -4,16 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  changes,
-  ImageLayout,
-  importImages,
-  LayerThread,
-  openOverlay,
-  openStore,
-  unpackLayer,
-  unpackImage as unpackWhole,
-} from '@iso/unionfs';
+import { changes, ImageLayout, importImages, LayerThread, openOverlay, openStore, unpackLayer } from '@iso/unionfs';
 import { has } from '../test/machine.js';
 import { compare, inARow, median, timed, unavailable } from './measure.js';
 
@@ -115,9 +106,8 @@ async function importAndUnpack(folder) {
   for (const name of ['layout', 'out']) rmSync(`${folder}/${name}`, { recursive: true, force: true });
   return await timed(async () => {
     const layout = await ImageLayout.open(`${folder}/layout`, { create: true });
-    await importImages(layout, `${folder}/image.tar`, { name: 'a' });
     const store = await openStore({ root: `${folder}/out` });
-    await unpackWhole(await layout.image('a'), store);
+    await importImages(layout, `${folder}/image.tar`, { name: 'a', unpack: { store } });
     store.close();
   });
 }

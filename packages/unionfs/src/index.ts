@@ -42,7 +42,7 @@ export type { UnionOptions } from './driver/union.js';
 export { vfs } from './driver/vfs.js';
 export { type ZfsOptions, zfs } from './driver/zfs.js';
 export type { IdMaps, IdRange } from './file/idmap.js';
-export type { ImageLimits, ImageProgress } from './image/admit.js';
+export type { ImageLimits, ImageProgress, UnpackInto } from './image/admit.js';
 export {
   type CommitImageOptions,
   commitImage,

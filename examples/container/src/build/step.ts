@@ -45,7 +45,7 @@ interface Reader {
 const READERS: Readonly<Record<string, Reader>> = {
   RUN: { options: ['network'], make: run },
   COPY: { options: ['from', 'chown', 'chmod', 'link', 'parents', 'exclude'], make: (each) => transfer(each, 'copy') },
-  ADD: { options: ['chown', 'chmod', 'link', 'exclude'], make: (each) => transfer(each, 'add') },
+  ADD: { options: ['chown', 'chmod', 'link', 'exclude', 'checksum'], make: (each) => transfer(each, 'add') },
   ENV: { make: (each) => pairs(each, (env) => ({ env })) },
   LABEL: { make: (each) => pairs(each, (labels) => ({ labels })) },
   ARG: { make: arg },
@@ -132,7 +132,9 @@ function transfer({ rest, flags, heredocs, escaper }: Instruction, kind: 'copy' 
       ...(chmod === undefined ? {} : { chmod: mode(mean(chmod)) }),
       ...(exclude ? { exclude } : {}),
     };
-    if (kind === 'add') return { add: sources, ...place };
+    const checksum = flags.get('checksum')?.[0];
+    if (kind === 'add')
+      return { add: sources, ...place, ...(checksum === undefined ? {} : { checksum: mean(checksum) }) };
     const parents = isOn(flags.get('parents')?.[0]);
     return { copy: sources, ...place, ...(from === undefined ? {} : { from }), ...(parents ? { parents } : {}) };
   };

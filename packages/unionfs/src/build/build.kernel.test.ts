@@ -393,7 +393,7 @@ describe.skipIf(needs !== '')(`a build${needs}`, () => {
     expect(files['"owned/in/f"']).toMatchObject({ uid: 8, gid: 9 });
     expect(files['"copied"']).toMatchObject({ size: archive.length });
     await expect(build([{ add: ['b.xz'], to: '/' }])).rejects.toThrow(/xz.*COPY/);
-    await expect(build([{ add: ['https://example.org/x'], to: '/' }])).rejects.toThrow('nothing is fetched');
+    await expect(build([{ add: ['git@example.org:x'], to: '/' }])).rejects.toThrow('no repository is fetched');
   });
 
   it('says where a step was written that fails, and leaves nothing behind', async () => {

@@ -72,6 +72,7 @@ const KNOWN: Record<keyof BuildOptions, true> = {
   store: true,
   context: true,
   execute: true,
+  fetch: true,
   image: true,
   target: true,
   cache: true,

@@ -39,6 +39,8 @@ export interface BuildOptions {
   context?: BuildContext;
   /** Runs commands; without, a step `run` is an error. */
   execute?: BuildExecutor;
+  /** Fetches what a step `add` names by its address; default is Node's own. */
+  fetch?: typeof globalThis.fetch;
   /** Finds what a stage begins with, or a copy is `from`; default is what the layout has by that name. */
   image?: (name: string, platform: string | undefined) => Promise<Image>;
   /** Stage to end with, by name or number; default is the last one. Stages that it does not need are not built. */

@@ -8,7 +8,6 @@ import { splitPath } from '../layer/path.js';
 import type { TarEntry } from '../tar/entry.js';
 import type { Owner } from './owner.js';
 import { type Source, type SourceRoot, walkSource } from './source.js';
-import type { InlineFile } from './step.js';
 
 /** How files are placed. */
 export interface PlaceSettings {
@@ -81,33 +80,37 @@ export function placeSources(
   extractor.finish();
 }
 
+/** A file that comes from nowhere in a tree. */
+export interface LooseFile {
+  /** What it is called in a directory; asked for only where it goes into one. */
+  name(): string;
+  /** Bytes, or a descriptor of what has `size`. */
+  content: Uint8Array | number;
+  size: number;
+  mode: number;
+  /** Nanoseconds since 1970. */
+  mtime: bigint;
+}
+
 /**
- * Writes files whose content is at hand: root's, with mode 0644 unless it is said, at the time of now.
+ * Writes files that come from nowhere in a tree: root's, unless it is said whose.
  *
  * @param target - directory of a root file system
- * @param files - names and contents
+ * @param files - what they are
  * @param to - where they go
  * @param settings - owner and mode
  */
-export function placeFiles(target: Fd, files: readonly InlineFile[], to: Destination, settings: PlaceSettings): void {
+export function placeFiles(target: Fd, files: readonly LooseFile[], to: Destination, settings: PlaceSettings): void {
   const directory = to.directory || files.length > 1 || isDirectory(target, to.path);
   using extractor = new Extractor(target, { owner: 'archive' }, () => {});
-  for (const { name, content } of files) {
+  for (const { name, content, size, mode, mtime } of files) {
     const at = directory
-      ? join(makeDirectory(target, to.path, settings.owner).real, Buffer.from(name))
+      ? join(makeDirectory(target, to.path, settings.owner).real, Buffer.from(name()))
       : fileTarget(target, to.path, settings.owner);
     inTheWay(target, at, false);
-    const bytes = Buffer.from(content as Uint8Array);
-    const mtime = BigInt(Date.now()) * 1_000_000n;
-    extractor.entry({
-      path: at,
-      type: 'file',
-      mode: settings.mode ?? 0o644,
-      size: bytes.length,
-      mtime,
-      ...(settings.owner ?? ROOT),
-    });
-    extractor.data(bytes, 0);
+    extractor.entry({ path: at, type: 'file', mode: settings.mode ?? mode, size, mtime, ...(settings.owner ?? ROOT) });
+    if (typeof content === 'number') extractor.copy(content);
+    else extractor.data(Buffer.from(content), 0);
     extractor.end();
   }
   extractor.finish();

@@ -7,6 +7,7 @@ import { parsePlatform } from '../image/platform.js';
 import { type Built, chainOf } from './built.js';
 import { StepCache } from './cache.js';
 import { commandOf, configure, DEFAULT_PATH, pathOf, variables } from './configure.js';
+import { fetchFile } from './fetched.js';
 import { LayerMaker } from './layer.js';
 import type { BuildEvent, BuildOptions } from './options.js';
 import { makeDirectory } from './place.js';
@@ -265,6 +266,10 @@ export class StageBuilder {
       context: this.#context,
       source,
       maker: this.#maker,
+      fetchFile: async (address, checksum) => {
+        const { layout, fetch = globalThis.fetch, signal } = this.#options;
+        return await fetchFile(address, { checksum, fetch, signal, spool: await layout.content.temporary() });
+      },
       once: (keys, make) => this.#once(built, step, keys, make, tell),
     });
   }

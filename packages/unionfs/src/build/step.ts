@@ -44,9 +44,14 @@ export interface CopyStep extends PlaceOptions {
   parents?: boolean;
 }
 
-/** As {@link CopyStep}, and archives (tar, as it is or with gzip or zstd) are unpacked: what docker's ADD does with local files. */
+/**
+ * As {@link CopyStep}, and archives (tar, as it is or with gzip or zstd) are unpacked. A source that begins with `http://` or `https://` is
+ * fetched, and never unpacked; its mode is 0600 unless that is said, its time the server's. What docker's ADD does.
+ */
 export interface AddStep extends PlaceOptions {
   add: readonly (string | InlineFile)[];
+  /** `sha256:…` of the one source, which is an address: what is known is not fetched again. */
+  checksum?: string;
 }
 
 /** A command in a container of what is there so far; what it changes is a layer. */
@@ -141,7 +146,7 @@ const SHAPES: Readonly<Record<string, Readonly<Record<string, (value: unknown) =
     parents: (value) => typeof value === 'boolean',
     ...place,
   },
-  add: { add: sources, ...place },
+  add: { add: sources, checksum: word, ...place },
   workdir: { workdir: word },
   arg: { arg: record(NAME, (value) => value === undefined || text(value)) },
   env: { env: record(NAME, text) },

@@ -12,10 +12,18 @@ import { openArchive } from './archive.js';
 import { type Built, chainOf } from './built.js';
 import { StepCache } from './cache.js';
 import { pathOf } from './configure.js';
+import { addressName, type FetchedFile, isAddress } from './fetched.js';
 import type { LayerMaker } from './layer.js';
 import { findOwner, type Owner } from './owner.js';
 import { ignorePatterns } from './pattern.js';
-import { type Destination, makeDirectory, type PlaceSettings, placeFiles, placeSources } from './place.js';
+import {
+  type Destination,
+  type LooseFile,
+  makeDirectory,
+  type PlaceSettings,
+  placeFiles,
+  placeSources,
+} from './place.js';
 import { findSources, findWithParents, fingerprint, type Source, type SourceRoot } from './source.js';
 import type { AddStep, CopyStep, InlineFile } from './step.js';
 
@@ -25,6 +33,8 @@ export interface TransferTools {
   /** Layers that it copies from; undefined for the context. */
   source: readonly ImageLayer[] | undefined;
   maker: LayerMaker;
+  /** Fetches what an address names. */
+  fetchFile(address: string, checksum: string | undefined): Promise<FetchedFile>;
   /** Does it, unless it was done before by one of its names. */
   once(keys: readonly string[], make: () => Promise<NewLayer | undefined>): Promise<Built>;
 }
@@ -37,11 +47,18 @@ export async function transfer(step: CopyStep | AddStep, built: Built, tools: Tr
   const { source, maker, once } = tools;
   const unpacks = 'add' in step;
   const asked = unpacks ? step.add : step.copy;
-  const paths = asked.filter((each): each is string => typeof each === 'string');
+  const words = asked.filter((each): each is string => typeof each === 'string');
   const files = asked.filter((each): each is InlineFile => typeof each !== 'string');
-  const remote = unpacks ? paths.find((path) => /^([a-z]+:\/\/|git@)/i.test(path)) : undefined;
-  if (remote !== undefined) {
-    throw new ImageError('unsupported', `nothing is fetched: ${remote}`, { hint: 'fetch it first, or in a RUN' });
+  const addresses = unpacks ? words.filter(isAddress) : [];
+  const paths = words.filter((each) => !addresses.includes(each));
+  const repository =
+    unpacks && words.find((word) => /^([a-z]+:\/\/.*\.git(#.*)?$|(?!https?:)[a-z]+:\/\/|git@)/i.test(word));
+  if (repository) {
+    throw new ImageError('unsupported', `no repository is fetched: ${repository}`, { hint: 'clone it in a RUN' });
+  }
+  const checksum = unpacks ? step.checksum : undefined;
+  if (checksum !== undefined && (addresses.length !== 1 || asked.length !== 1)) {
+    throw new ImageError('badStep', 'a checksum is that of one address, and of nothing else');
   }
   const slash = /(^|\/)\.?$/.test(step.to);
   if (asked.length > 1 && !slash) {
@@ -55,7 +72,15 @@ export async function transfer(step: CopyStep | AddStep, built: Built, tools: Tr
   const contents = files.map(({ name, content }) => [name, createHash('sha256').update(content).digest('hex')]);
   const parents = 'parents' in step && step.parents === true;
   const { exclude = [] } = step;
-  const same = { on: chainOf(built), to, owner, mode: step.chmod, unpacks, files: contents, parents, exclude };
+  const fetched = (digests: readonly string[]) => addresses.map((address, i) => [address, digests[i]]);
+  const what = { on: chainOf(built), to, owner, mode: step.chmod, unpacks, files: contents, parents, exclude };
+  if (checksum !== undefined) {
+    const known = await attempt(StepCache.key({ ...what, fetched: fetched([checksum]), hash: undefined }));
+    if (known) return known;
+  }
+  await using remote = await fetchAll(addresses, (address) => tools.fetchFile(address, checksum));
+  const { files: arrived } = remote;
+  const same = { ...what, ...(arrived.length ? { fetched: fetched(arrived.map(({ digest }) => digest)) } : {}) };
   // From layers that are the same: their files need not be looked at.
   const quick = source && StepCache.key({ ...same, from: source.at(-1)?.chainId, paths });
   let done: Built | undefined;
@@ -78,10 +103,15 @@ export async function transfer(step: CopyStep | AddStep, built: Built, tools: Tr
       };
       const rest = unpacks && root ? await unpackArchives(target, root, sources, to, settings) : sources;
       if (root && rest.length) placeSources(target, root, rest, to, settings);
-      if (files.length) placeFiles(target, files, to, settings);
+      if (files.length) placeFiles(target, files.map(inline), to, settings);
+      if (arrived.length) placeFiles(target, arrived.map(remoteFile), to, settings);
       return true;
     }),
   );
+
+  function remoteFile({ fd, size, mtime }: FetchedFile, i: number): LooseFile {
+    return { name: () => addressName(addresses[i] as string), content: fd, size, mode: 0o600, mtime };
+  }
 
   /** Whether it is known by this name alone. */
   async function attempt(key: string): Promise<Built | undefined> {
@@ -93,6 +123,36 @@ export async function transfer(step: CopyStep | AddStep, built: Built, tools: Tr
       throw error;
     }
   }
+}
+
+/** Fetches one after the other; disposing it closes what has come. */
+async function fetchAll(
+  addresses: readonly string[],
+  fetch: (address: string) => Promise<FetchedFile>,
+): Promise<AsyncDisposable & { files: readonly FetchedFile[] }> {
+  const files: FetchedFile[] = [];
+  const close = async () => {
+    for (const file of files) await file[Symbol.asyncDispose]();
+  };
+  try {
+    for (const address of addresses) files.push(await fetch(address));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { files, [Symbol.asyncDispose]: close };
+}
+
+/** A file whose content the step has: at the time of now. */
+function inline({ name, content }: InlineFile): LooseFile {
+  const bytes = Buffer.from(content as Uint8Array);
+  return {
+    name: () => name,
+    content: bytes,
+    size: bytes.length,
+    mode: 0o644,
+    mtime: BigInt(Date.now()) * 1_000_000n,
+  };
 }
 
 function found(root: SourceRoot, paths: readonly string[], parents: boolean): Source[] {

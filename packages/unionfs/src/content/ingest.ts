@@ -108,10 +108,16 @@ export class Ingest implements AsyncDisposable {
       throw new ImageError('wrongSize', `a blob of more than the ${size} bytes that it should have`, about(digest));
     }
     if (end > limit) throw new ImageError('tooLarge', `a blob of more than ${limit} bytes`, about(digest));
+    // Hashed while it is written; after an error of that nothing is gone on with but by who reads the file again.
+    const written = this.#append(bytes);
+    this.#hasher.update(bytes);
+    await written;
+  }
+
+  async #append(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length; ) {
       at += (await kernel(this.#file.write(bytes, at, bytes.length - at))).bytesWritten;
     }
-    this.#hasher.update(bytes);
   }
 
   /** Forgets the bytes that are there. */

@@ -2,7 +2,7 @@ import { O } from '@iso/sys';
 import { close, open } from '../file/call.js';
 import { readDirectory } from '../file/directory.js';
 import { type Stat, stat, tryStat } from '../file/stat.js';
-import { getXattr } from '../file/xattr.js';
+import { getXattr, inDirectory } from '../file/xattr.js';
 import type { Place } from '../layer/describe.js';
 import {
   FUSE_PREFIX,
@@ -119,12 +119,7 @@ export function isWhiteout(directory: number, name: Buffer, found: Stat, format:
   if (format !== 'overlay' && format !== 'userxattr') return false;
   if (found.type === 'character') return found.rdev.major === 0 && found.rdev.minor === 0;
   if (found.type !== 'file' || found.size !== 0) return false;
-  const fd = open(directory, name, O.RDONLY | O.NONBLOCK);
-  try {
-    return getXattr(fd, `${overlayPrefix(format)}whiteout`) !== undefined;
-  } finally {
-    close(fd);
-  }
+  return getXattr(inDirectory(directory, name), `${overlayPrefix(format)}whiteout`) !== undefined;
 }
 
 /**
@@ -132,11 +127,15 @@ export function isWhiteout(directory: number, name: Buffer, found: Stat, format:
  *
  * @param fd - the directory, open for reading
  * @param format - of the layer
+ * @param names - of its attributes, where they are known
  * @returns whether it does
  */
-export function isOpaque(fd: number, format: WhiteoutFormat | undefined): boolean {
+export function isOpaque(fd: number, format: WhiteoutFormat | undefined, names?: readonly string[]): boolean {
   if (format === undefined) return false;
   if (format === 'aufs') return typeof tryStat(fd, opaqueName) !== 'number';
   const marks = [overlayPrefix(format), ...(format === 'userxattr' ? [FUSE_PREFIX] : [])];
-  return marks.some((prefix) => getXattr(fd, `${prefix}opaque`)?.toString('latin1') === 'y');
+  return marks.some((prefix) => {
+    const mark = `${prefix}opaque`;
+    return names?.includes(mark) !== false && getXattr(fd, mark)?.toString('latin1') === 'y';
+  });
 }

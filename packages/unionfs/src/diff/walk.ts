@@ -2,8 +2,7 @@ import { invalid, O } from '@iso/sys';
 import { check, close, open, tryOpenInRoot } from '../file/call.js';
 import { readDirectory } from '../file/directory.js';
 import { stat } from '../file/stat.js';
-import { getXattr } from '../file/xattr.js';
-import type { Place } from '../layer/describe.js';
+import { type Place, xattrNames } from '../layer/describe.js';
 import { overlayPrefix, type WhiteoutFormat, whiteoutMeaning } from '../layer/whiteout.js';
 import { ArchiveError } from '../tar/error.js';
 import { type ChangedField, compare } from './compare.js';
@@ -197,7 +196,8 @@ export class UpperWalk {
     this.#tree.push(path, place);
     try {
       // What lies in an opaque directory hides all below as well.
-      yield* this.#inside(was, inside, path, opaque || isOpaque(inside, this.#format));
+      const hides = opaque || isOpaque(inside, this.#format, xattrNames(place));
+      yield* this.#inside(was, inside, path, hides);
     } finally {
       this.#tree.pop();
       was.close();
@@ -217,12 +217,7 @@ export class UpperWalk {
 
   #mark(place: Place, mark: 'metacopy' | 'redirect'): boolean {
     if (this.#format === 'aufs') return false;
-    const fd = open(place.directory, place.name, O.RDONLY | O.NONBLOCK);
-    try {
-      return getXattr(fd, overlayPrefix(this.#format) + mark) !== undefined;
-    } finally {
-      close(fd);
-    }
+    return xattrNames(place).includes(overlayPrefix(this.#format) + mark);
   }
 
   /** What the layer holds only in part is looked at through the union. */

@@ -47,6 +47,14 @@ export interface Driver {
    */
   diff(id: string, parents: readonly string[]): DiffSource;
   /**
+   * Lays a layer that was made on none above others, when its archive did not say what the root is: that becomes like theirs. Optional:
+   * who has no such method makes layers that are copies of those below, which must be known first.
+   *
+   * @param id - of the layer, made with no parents
+   * @param parents - below it from now on
+   */
+  adopt?(id: string, parents: readonly string[]): void;
+  /**
    * Lets go of what `directory()` and `diff()` hold open of a layer, where the driver has to mount for them; they hold it until the
    * driver is disposed else. Optional: who has nothing open has no such method.
    *

@@ -41,7 +41,9 @@ export class UnionLayers {
   }
 
   /** What is the same for all of them. */
-  common(): Pick<Driver, 'format' | 'directory' | 'create' | 'diff' | 'remove'> & Disposable {
+  common(): Pick<Driver, 'format' | 'directory' | 'create' | 'diff' | 'remove'> &
+    Required<Pick<Driver, 'adopt'>> &
+    Disposable {
     const { directory, format } = this;
     return {
       format,
@@ -52,6 +54,9 @@ export class UnionLayers {
           mkdirSync(this.work(id), { mode: 0o700 });
           if (parent) likeParent(directory(parent), directory(id), format);
         });
+      },
+      adopt: (id, [parent]) => {
+        if (parent) likeParent(directory(parent), directory(id), format);
       },
       diff: (id, parents) => ({ upper: directory(id), lowers: parents.map(directory), format }),
       remove: (id) => this.#layers.remove(id),

@@ -9,6 +9,7 @@ export interface DirectoryEntry {
 }
 
 const DT_DIR = 4;
+const buffer = Buffer.allocUnsafeSlow(32768);
 
 /**
  * The names in a directory, but `.` and `..`, from where its descriptor stands.
@@ -17,7 +18,6 @@ const DT_DIR = 4;
  * @returns names as bytes, in the file system's order
  */
 export function readDirectory(fd: number): DirectoryEntry[] {
-  const buffer = Buffer.allocUnsafe(32768);
   const entries: DirectoryEntry[] = [];
   for (;;) {
     const length = check(attempt('getdents64', fd, buffer, buffer.length), 'getdents64');

@@ -1,10 +1,13 @@
 import type { ContentStore } from '../content/content-store.js';
 import { ImageError } from '../content/error.js';
+import type { Store } from '../store/store.js';
 import { type Descriptor, DOCUMENT_MAX, type Platform, parseConfig } from './document.js';
 import { diffIdOf, type ImageLayer, joinLayers } from './image.js';
 import type { ImageLayout } from './layout.js';
 import { documentKind } from './media-type.js';
-import { selectPlatform } from './platform.js';
+import { deferred, inParallel } from './parallel.js';
+import { hostPlatform, selectPlatform } from './platform.js';
+import { type UnpackImageOptions, unpackLayers } from './unpack.js';
 
 /** Where blobs come from. */
 export interface BlobSource {
@@ -26,8 +29,8 @@ export interface CopyBlobOptions {
 
 /** How far images are on their way in or out. */
 export interface ImageProgress {
-  /** What is done: blobs are copied, then layers are uncompressed and hashed. */
-  phase: 'copy' | 'verify';
+  /** What is done: blobs are copied, then layers are uncompressed and hashed, or unpacked on the way. */
+  phase: 'copy' | 'verify' | 'unpack';
   /** Digest of the blob. */
   digest: string;
   /** Bytes that are done. */
@@ -44,10 +47,21 @@ export interface ImageLimits {
   archive?: number;
 }
 
+/** Where layers are unpacked while they come in. */
+export interface UnpackInto extends Omit<UnpackImageOptions, 'signal' | 'onProgress'> {
+  /** A committed snapshot for each layer, as `unpackImage()` makes them. */
+  store: Store;
+}
+
 /** How {@link admit} works. */
 export interface AdmitOptions {
   /** Of an index only the image for this platform; default is all of it. */
   platform?: Platform | undefined;
+  /**
+   * Unpacks the layers too, each as soon as it is there: they are uncompressed once for that and for their diffIDs. Of an index that
+   * comes as a whole the image for this machine.
+   */
+  unpack?: UnpackInto | undefined;
   limits?: ImageLimits | undefined;
   signal?: AbortSignal | undefined;
   /** Told how far each blob is. */
@@ -82,8 +96,8 @@ export async function admit(
   }
   if (depth > MAX_DEPTH) throw new ImageError('tooLarge', 'indexes are too deep inside another');
   const { content } = layout;
-  const { limits = {}, signal, onProgress } = options;
-  const fetch = async (blob: Descriptor, limit: number) => {
+  const { limits = {}, onProgress } = options;
+  const fetch = async (blob: Descriptor, limit: number, signal = options.signal) => {
     signal?.throwIfAborted();
     const { digest, size } = blob;
     if (size > limit) throw new ImageError('tooLarge', `a blob of ${size} bytes, ${limit} are allowed`, { digest });
@@ -99,8 +113,10 @@ export async function admit(
   if (kind === 'index') {
     const { manifests } = await layout.index(descriptor);
     if (options.platform) return admit(layout, source, selectPlatform(manifests, options.platform), options, depth + 1);
+    const own = options.unpack && ownOf(manifests);
+    const { unpack: _, ...others } = options;
     // One after the other: their layers are copied side by side, and many are the same.
-    for (const inner of manifests) await admit(layout, source, inner, options, depth + 1);
+    for (const inner of manifests) await admit(layout, source, inner, inner === own ? options : others, depth + 1);
     return descriptor;
   }
   const manifest = await layout.manifest(descriptor);
@@ -112,11 +128,69 @@ export async function admit(
   }
   await fetch(manifest.config, DOCUMENT_MAX);
   const layers = joinLayers(manifest, parseConfig(await layout.document(manifest.config)));
-  await inParallel(unique(layers), AT_ONCE, async (layer) => {
-    await fetch(layer.descriptor, blob);
-    await checkDiffId(layout, layer, options);
+  const blobs = unique(layers);
+  const unpacked = options.unpack
+    ? await unpackArriving(layout, layers, blobs, options.unpack, options, (it, stop) =>
+        fetch(it.descriptor, blob, stop),
+      )
+    : undefined;
+  await inParallel(blobs, AT_ONCE, async (layer) => {
+    if (!unpacked) await fetch(layer.descriptor, blob);
+    if (!unpacked?.has(layer.descriptor.digest)) await checkDiffId(layout, layer, options);
   });
   return descriptor;
+}
+
+/**
+ * Fetches layers and unpacks those that are there, at once; the first failure of either ends both.
+ *
+ * @returns digests of the blobs that were unpacked now
+ */
+async function unpackArriving(
+  layout: ImageLayout,
+  layers: readonly ImageLayer[],
+  blobs: readonly ImageLayer[],
+  { store, ...settings }: UnpackInto,
+  { signal, limits = {}, onProgress }: AdmitOptions,
+  fetch: (layer: ImageLayer, signal: AbortSignal) => Promise<void>,
+): Promise<Set<string>> {
+  const stop = new AbortController();
+  const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+  const arrivals = new Map(blobs.map(({ descriptor }) => [descriptor.digest, deferred()]));
+  const ended = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      for (const { reject } of arrivals.values()) reject(error);
+      stop.abort(error);
+      throw error;
+    }
+  };
+  const fetched = inParallel(blobs, AT_ONCE, async (layer) => {
+    await fetch(layer, either);
+    arrivals.get(layer.descriptor.digest)?.resolve();
+  });
+  const unpacked = unpackLayers(layout, layers, store, {
+    ...settings,
+    ...(limits.archive === undefined ? {} : { limits: { archive: limits.archive, ...settings.limits } }),
+    signal: either,
+    arrived: async ({ descriptor }) => arrivals.get(descriptor.digest)?.promise,
+    ...(onProgress ? { onProgress: (at) => onProgress({ phase: 'unpack', ...at }) } : {}),
+  });
+  const results = await Promise.allSettled([ended(unpacked), ended(fetched)]);
+  // Of two failures one is the cause, and the signal's reason.
+  if (stop.signal.aborted) throw stop.signal.reason;
+  return (results[0] as PromiseFulfilledResult<Set<string>>).value;
+}
+
+/** The image of an index that this machine can run. */
+function ownOf(manifests: readonly Descriptor[]): Descriptor | undefined {
+  try {
+    return selectPlatform(manifests, hostPlatform());
+  } catch (error) {
+    if (ImageError.is(error, 'noPlatform')) return undefined;
+    throw error;
+  }
 }
 
 /** Checks what the config says of a layer. */
@@ -146,32 +220,4 @@ function unique(layers: readonly ImageLayer[]): ImageLayer[] {
     seen.set(layer.descriptor.digest, layer);
   }
   return [...seen.values()];
-}
-
-/**
- * Does work on items, some at once. After a failure nothing new is begun, and what runs is waited for.
- *
- * @param items - in this order
- * @param most - at once
- * @param work - on each
- * @throws the first failure
- */
-export async function inParallel<T>(
-  items: readonly T[],
-  most: number,
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const queue = [...items];
-  const failures: unknown[] = [];
-  const run = async () => {
-    for (let item = queue.shift(); item !== undefined && !failures.length; item = queue.shift()) {
-      try {
-        await work(item);
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: most }, run));
-  if (failures.length) throw failures[0];
 }

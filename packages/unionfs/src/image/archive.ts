@@ -109,12 +109,25 @@ export class ArchiveFile implements AsyncDisposable {
     options: { signal?: AbortSignal | undefined } = {},
   ): AsyncGenerator<Buffer, void, undefined> {
     const { at, size } = this.#find(name);
-    for (let done = 0; done < size; ) {
-      options.signal?.throwIfAborted();
-      const bytes = await bytesAt(this.#file, at + done, Math.min(CHUNK, size - done));
-      if (bytes.length === 0) throw new ArchiveError('ERR_ARCHIVE_TRUNCATED', 'the archive shrank while it was read');
-      done += bytes.length;
-      yield bytes;
+    const read = (done: number) => {
+      const bytes = bytesAt(this.#file, at + done, Math.min(CHUNK, size - done));
+      bytes.catch(() => {});
+      return bytes;
+    };
+    // One piece is read while the one before is in use.
+    let next = size > 0 ? read(0) : undefined;
+    try {
+      for (let done = 0; next; ) {
+        options.signal?.throwIfAborted();
+        const bytes = await next;
+        if (bytes.length === 0) throw new ArchiveError('ERR_ARCHIVE_TRUNCATED', 'the archive shrank while it was read');
+        done += bytes.length;
+        next = done < size ? read(done) : undefined;
+        yield bytes;
+      }
+    } finally {
+      // The file must not be closed under it.
+      await next?.catch(() => {});
     }
   }
 
@@ -125,6 +138,7 @@ export class ArchiveFile implements AsyncDisposable {
   async #walk({ limits = {}, signal }: ArchiveOptions): Promise<void> {
     let chunk: Buffer = Buffer.alloc(0);
     let start = 0;
+    const { size: end } = await kernel(this.#file.stat());
     let current: { name: string; at: number; size: number } | undefined;
     const parser = new TarParser(
       {
@@ -156,6 +170,11 @@ export class ArchiveFile implements AsyncDisposable {
       parser.write(chunk);
       start += chunk.length;
       if (parser.ended) break;
+      // What is in a blob is of no interest yet, and most of the archive.
+      const skipped = Math.min(parser.skippable, Math.max(0, end - start));
+      if (skipped < CHUNK) continue;
+      parser.skip(skipped);
+      start += skipped;
     }
     parser.finish();
   }

@@ -4,7 +4,14 @@ import type { ContentStore } from '../content/content-store.js';
 import { ImageError } from '../content/error.js';
 import { isMissing, kernel } from '../file/node.js';
 import type { TarLimits } from '../tar/parser.js';
-import { type AdmitOptions, admit, type BlobSource, type ImageLimits, type ImageProgress } from './admit.js';
+import {
+  type AdmitOptions,
+  admit,
+  type BlobSource,
+  type ImageLimits,
+  type ImageProgress,
+  type UnpackInto,
+} from './admit.js';
 import { ArchiveFile } from './archive.js';
 import { readDockerArchive } from './docker-archive.js';
 import type { Descriptor, Platform, RunConfig } from './document.js';
@@ -21,6 +28,8 @@ export interface ImportOptions {
   name?: string | ((name: string | undefined) => string | undefined);
   /** Of an index only the image for this platform; default is all of it. Of a root file system: what it is for. */
   platform?: Platform;
+  /** Unpacks the layers too, while they come in: see {@link UnpackInto}. */
+  unpack?: UnpackInto;
   /** How a container of a root file system is run. */
   config?: RunConfig;
   /** What of a whole archive is allowed; see {@link ImageLimits}, {@link TarLimits}. */
@@ -129,13 +138,13 @@ async function take(
   options: ImportOptions,
 ): Promise<NamedImage[]> {
   if (descriptors.length === 0) throw new ImageError('notFound', 'no image is in there');
-  const { platform, limits, signal, onProgress, name } = options;
+  const { platform, unpack, limits, signal, onProgress, name } = options;
   if (typeof name === 'string' && new Set(descriptors.map(({ digest }) => digest)).size > 1) {
     throw new ImageError('ambiguous', 'several images are in there, and one name is given', {
       hint: 'give a function as name',
     });
   }
-  const settings: AdmitOptions = { platform, limits, signal, onProgress };
+  const settings: AdmitOptions = { platform, unpack, limits, signal, onProgress };
   const images: NamedImage[] = [];
   for (const descriptor of descriptors) {
     const { [NAME.tag]: tag, [NAME.whole]: whole } = descriptor.annotations ?? {};

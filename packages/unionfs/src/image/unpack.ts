@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { ImageError } from '../content/error.js';
 import type { ExtractWarning } from '../layer/extract.js';
 import { LayerThread } from '../layer/thread.js';
@@ -6,6 +7,7 @@ import type { UnpackSettings } from '../layer/unpacker.js';
 import type { Store } from '../store/store.js';
 import type { Image, ImageLayer, LayerProgress } from './image.js';
 import type { ImageLayout } from './layout.js';
+import { deferred, inParallel } from './parallel.js';
 
 /** How {@link unpackImage} works. */
 export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'format' | 'base'> {
@@ -53,48 +55,104 @@ export async function unpackImage(image: Image, store: Store, options: UnpackIma
   return chainId;
 }
 
+/** How {@link unpackLayers} works. */
+export interface UnpackLayersOptions extends UnpackImageOptions {
+  /** Waits until the blob of a layer is there. */
+  arrived?: (layer: ImageLayer) => Promise<void>;
+}
+
+/** Compressed bytes that are worth a thread of their own: starting one takes as long as unpacking these. */
+const THREAD_WORTH = 8 << 20;
+
 /**
  * The same for layers that are no image yet.
  *
- * @param layout - where their blobs are
+ * @param layout - where their blobs are, or will be
  * @param layers - the lowest first
  * @param store - where they go
- * @param options - as for {@link unpackImage}
+ * @param options - as for {@link unpackImage}; `arrived`
+ * @returns digests of the blobs that were unpacked now, and so checked
  */
 export async function unpackLayers(
   layout: ImageLayout,
   layers: readonly ImageLayer[],
   store: Store,
-  options: UnpackImageOptions,
-): Promise<void> {
-  const { signal, onProgress, ...settings } = options;
+  options: UnpackLayersOptions = {},
+): Promise<Set<string>> {
+  const { signal, onProgress, arrived, ...settings } = options;
   const waiting = signal ? { signal } : {};
   using _ = await store.lease(...layers.map(({ chainId }) => chainId));
   using __ = await layout.content.hold(waiting);
-  // Started by the first layer that is not there yet; the others find it warm.
-  await using thread = new LayerThread();
-  let parent: string | undefined;
-  for (const { chainId, diffId, descriptor, compression } of layers) {
-    signal?.throwIfAborted();
-    using ___ = await store.lock(chainId, waiting);
-    if (!(await store.has(chainId))) {
-      const { digest, size } = descriptor;
-      const key = `unpack-${randomBytes(8).toString('hex')}`;
-      await store.prepare(key, { ...(parent ? { parent } : {}), temporary: true });
-      try {
-        await store.applyLayer(key, layout.content.path(digest), {
-          ...settings,
-          ...waiting,
-          thread,
-          expect: { digest, diffId, size, compression },
-          ...(onProgress ? { onProgress: ({ bytes }) => onProgress({ digest, bytes, size }) } : {}),
-        });
-        await store.commit(chainId, key);
-      } catch (error) {
-        await store.remove(key).catch(() => {});
-        throw error;
-      }
+  await using threads = new LayerThreads();
+  const lanes = store.takesLate ? lanesFor(layers) : 1;
+  const unpacked = new Set<string>();
+  const steps = layers.map((layer, i) => ({ layer, parent: layers[i - 1]?.chainId, committed: deferred() }));
+  await inParallel(steps, lanes, async (step) => {
+    try {
+      await unpackOne(step, steps[steps.indexOf(step) - 1]?.committed.promise);
+      step.committed.resolve();
+    } catch (error) {
+      step.committed.reject(error);
+      throw error;
     }
-    parent = chainId;
+  });
+  return unpacked;
+
+  async function unpackOne({ layer, parent }: (typeof steps)[number], below: Promise<void> | undefined): Promise<void> {
+    const { chainId, diffId, descriptor, compression } = layer;
+    const { digest, size } = descriptor;
+    await arrived?.(layer);
+    signal?.throwIfAborted();
+    using _lock = await store.lock(chainId, waiting);
+    if (await store.has(chainId)) return;
+    const key = `unpack-${randomBytes(8).toString('hex')}`;
+    // With one lane the layer below is there already.
+    const late = lanes > 1 && parent !== undefined;
+    await store.prepare(key, { temporary: true, ...(late ? { late } : parent === undefined ? {} : { parent }) });
+    const thread = threads.take();
+    try {
+      await store.applyLayer(key, layout.content.path(digest), {
+        ...settings,
+        ...waiting,
+        thread,
+        expect: { digest, diffId, size, compression },
+        ...(onProgress ? { onProgress: ({ bytes }) => onProgress({ digest, bytes, size }) } : {}),
+      });
+      threads.give(thread);
+      await below;
+      await store.commit(chainId, key, late ? { parent } : {});
+      unpacked.add(digest);
+    } catch (error) {
+      await store.remove(key).catch(() => {});
+      throw error;
+    }
+  }
+}
+
+/** How many layers are unpacked at once: no more than there are processors, or than have enough to do. */
+function lanesFor(layers: readonly ImageLayer[]): number {
+  const bytes = layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
+  return Math.max(1, Math.min(layers.length, availableParallelism(), Math.ceil(bytes / THREAD_WORTH)));
+}
+
+/** Threads that are started when there is none to spare: the next layers find them warm. */
+class LayerThreads implements AsyncDisposable {
+  readonly #all: LayerThread[] = [];
+  readonly #spare: LayerThread[] = [];
+
+  take(): LayerThread {
+    const spare = this.#spare.pop();
+    if (spare) return spare;
+    const thread = new LayerThread();
+    this.#all.push(thread);
+    return thread;
+  }
+
+  give(thread: LayerThread): void {
+    this.#spare.push(thread);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#all.map((thread) => thread.close()));
   }
 }

@@ -1,8 +1,7 @@
-import { O } from '@iso/sys';
-import { close, open, readlink } from '../file/call.js';
+import { readlink } from '../file/call.js';
 import { type IdMaps, unmapId } from '../file/idmap.js';
 import type { Stat } from '../file/stat.js';
-import { readXattrs, throughProc, type Xattrs } from '../file/xattr.js';
+import { getXattr, inDirectory, listXattrs, type Xattrs } from '../file/xattr.js';
 import type { TarEntry } from '../tar/entry.js';
 import { archivedXattr, type WhiteoutFormat } from './whiteout.js';
 
@@ -14,6 +13,8 @@ export interface Place {
   stat: Stat;
   /** What layer it lies in; undefined for a directory that is none. */
   format?: WhiteoutFormat | undefined;
+  /** Names of its extended attributes, once somebody has asked: see {@link xattrNames}. */
+  xattrNames?: readonly string[];
 }
 
 /** How what is on disk becomes what an archive says. */
@@ -24,6 +25,12 @@ export interface DescribeSettings {
   epoch?: number;
 }
 
+/** Names of a file's extended attributes; they are asked for once. */
+export function xattrNames(place: Place): readonly string[] {
+  place.xattrNames ??= listXattrs(inDirectory(place.directory, place.name));
+  return place.xattrNames;
+}
+
 /**
  * Attributes of a file as an archive has them.
  *
@@ -31,18 +38,13 @@ export interface DescribeSettings {
  * @returns attributes; none of overlay's own
  */
 export function archivedXattrs(place: Place): Xattrs {
-  const { directory, name, stat, format } = place;
-  const plain = stat.type === 'file' || stat.type === 'directory';
-  // A descriptor that may only be looked at: opening a fifo or a device would do something.
-  const fd = open(directory, name, plain ? O.RDONLY | O.NONBLOCK : O.PATH);
-  try {
-    const raw = readXattrs(plain ? fd : throughProc(fd), (key) => archivedXattr(key, format) !== undefined);
-    const xattrs: Xattrs = new Map();
-    for (const [key, value] of raw) xattrs.set(archivedXattr(key, format) as string, value);
-    return xattrs;
-  } finally {
-    close(fd);
+  const xattrs: Xattrs = new Map();
+  for (const name of xattrNames(place)) {
+    const archived = archivedXattr(name, place.format);
+    const value = archived === undefined ? undefined : getXattr(inDirectory(place.directory, place.name), name);
+    if (archived !== undefined && value) xattrs.set(archived, value);
   }
+  return xattrs;
 }
 
 /**

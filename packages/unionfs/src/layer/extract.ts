@@ -102,6 +102,11 @@ export class Extractor implements TarHandler {
     this.#below = new Below(this.#root, this.#format, settings.base ?? false, () => this.#parents.clear());
   }
 
+  /** Whether there was an entry of the root itself. */
+  get root(): boolean {
+    return this.#directories.has('');
+  }
+
   /** {@inheritDoc TarHandler.entry} */
   entry(entry: TarEntry): void {
     const path = cleanPath(entry.path);

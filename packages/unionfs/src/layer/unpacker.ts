@@ -36,6 +36,8 @@ export interface Unpacked {
   /** Bytes of the uncompressed archive. */
   archiveSize: number;
   entries: number;
+  /** Whether the archive says what its root is: else that stays as it was. */
+  root: boolean;
 }
 
 /** How far it is, in bytes as they come. */
@@ -110,7 +112,14 @@ export async function unpack(
   if (expect.digest !== undefined && expect.digest !== digest) throw wrong('digest', digest);
   if (expect.diffId !== undefined && expect.diffId !== diffId) throw wrong('diffID', diffId);
   extractor.finish();
-  return { digest, diffId, size: at.bytes, archiveSize: at.archiveBytes, entries: at.entries };
+  return {
+    digest,
+    diffId,
+    size: at.bytes,
+    archiveSize: at.archiveBytes,
+    entries: at.entries,
+    root: extractor.root,
+  };
 
   function wrong(what: string, is: string): ArchiveError {
     const should = { size: expect.size, digest: expect.digest, diffID: expect.diffId }[what];

@@ -2,6 +2,7 @@ import { attributes, fscommand, fsconfig, fsmount, fsopen, type MountFlags, Moun
 import { Fd, invalid, KernelError, UnsupportedError } from '@iso/sys';
 import { procPath } from '../file/call.js';
 import { mountAttached } from './attached.js';
+import { mountByNames, type NamedLayers } from './named.js';
 import { type OverlayFeatures, overlayParameters } from './parameters.js';
 import { volatileMark } from './volatile.js';
 
@@ -50,6 +51,9 @@ export function openOverlay(options: OpenOverlayOptions): Fd {
   if (!upper && count === 1) throw invalid('one layer without a writable one is no overlay: bind it read-only');
   if ((upper === undefined) !== (work === undefined)) throw invalid('an upper and a work directory go together');
   const parameters = overlayParameters(options);
+  const named = namedLayers(options);
+  const quick = named && mountByNames(named, parameters, attributes(options));
+  if (quick) return quick;
   const open: { close(): void }[] = [];
   const keep = <T extends { close(): void }>(opened: T): T => {
     open.push(opened);
@@ -81,6 +85,14 @@ export function openOverlay(options: OpenOverlayOptions): Fd {
   } finally {
     for (const fd of open) fd.close();
   }
+}
+
+/** Layers that can be told to the kernel by their paths alone. */
+function namedLayers({ lower, dataOnly = [], upper, work, idmap }: OpenOverlayOptions): NamedLayers | undefined {
+  const isPath = (layer: string | Fd): layer is string => typeof layer === 'string';
+  if (idmap || dataOnly.length || !lower.every(isPath)) return undefined;
+  if (upper === undefined || work === undefined) return { lower, writable: undefined };
+  return isPath(upper) && isPath(work) ? { lower, writable: { upper, work } } : undefined;
 }
 
 /** The layers of an overlay, open. */

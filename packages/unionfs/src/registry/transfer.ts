@@ -1,8 +1,9 @@
 import { ImageError } from '../content/error.js';
-import { type AdmitOptions, admit, inParallel } from '../image/admit.js';
+import { type AdmitOptions, admit } from '../image/admit.js';
 import type { Descriptor } from '../image/document.js';
 import type { ImageLayout, NamedImage } from '../image/layout.js';
 import { documentKind } from '../image/media-type.js';
+import { inParallel } from '../image/parallel.js';
 import { hostPlatform } from '../image/platform.js';
 import { formatReference, parseReference } from '../image/reference.js';
 import { discard, type Endpoint, wait } from './endpoint.js';
@@ -31,7 +32,7 @@ export async function pullImage(
   reference: string,
   options: PullOptions = {},
 ): Promise<NamedImage> {
-  const { platform = hostPlatform(), name, limits, signal, onProgress, ...reached } = options;
+  const { platform = hostPlatform(), name, unpack, limits, signal, onProgress, ...reached } = options;
   const parsed = parseReference(reference);
   const registry = new Registry(parsed.registry, reached);
   using _ = await layout.content.hold({ signal });
@@ -40,6 +41,7 @@ export async function pullImage(
   await layout.content.write([bytes], { digest: descriptor.digest, size: descriptor.size, signal });
   const admitted = await admit(layout, registry.blobs(parsed.repository), descriptor, {
     platform: platform === 'all' ? undefined : platform,
+    unpack,
     limits,
     signal,
     onProgress,

@@ -1,4 +1,4 @@
-import { Fd, retryOnInterrupt } from '@iso/sys';
+import { Fd, invalid, retryOnInterrupt } from '@iso/sys';
 import { writeLayer } from '../diff/changes.js';
 import { tryUnlink } from '../file/call.js';
 import { unpack } from '../layer/unpacker.js';
@@ -6,7 +6,7 @@ import { explain, StoreError } from './error.js';
 import { openImage } from './image.js';
 import { checkName, fileName } from './name.js';
 import { use } from './open.js';
-import { checkLabels } from './prepare.js';
+import { checkLabels, parentOf } from './prepare.js';
 import type { SnapshotRecord } from './record.js';
 import type { Staged } from './records.js';
 import { corrupt, type State } from './state.js';
@@ -15,14 +15,27 @@ import { corrupt, type State } from './state.js';
 export interface CommitOptions {
   /** Labels to add to those that it has. */
   labels?: Readonly<Record<string, string>>;
+  /** The committed snapshot that it lies on from now on; only for one that was prepared `late`. */
+  parent?: string;
   signal?: AbortSignal;
 }
 
 /** Makes an active snapshot a committed one of another name. What it holds is on the disk before anything says so. */
 export async function commit(state: State, name: string, key: string, options: CommitOptions): Promise<SnapshotRecord> {
-  const { labels = {}, signal } = options;
+  const { labels = {}, parent, signal } = options;
   checkLabels(labels);
-  return await retitle(state, key, name, 'committed', labels, signal);
+  if (parent !== undefined) checkName(parent);
+  return await retitle(state, key, name, { kind: 'committed', labels, parent }, signal);
+}
+
+/** What becomes of an active snapshot. */
+interface Retitled {
+  /** Its new kind; what is committed is temporary no more. */
+  kind: 'active' | 'committed';
+  /** To add. */
+  labels?: Readonly<Record<string, string>>;
+  /** Of one that was prepared `late`. */
+  parent?: string | undefined;
 }
 
 /**
@@ -32,8 +45,7 @@ export async function commit(state: State, name: string, key: string, options: C
  * @param state - the store
  * @param key - its name
  * @param name - its new name
- * @param kind - its new kind; what is committed is temporary no more
- * @param labels - to add
+ * @param to - what it becomes
  * @param signal - gives up
  * @returns its new record
  */
@@ -41,33 +53,45 @@ export async function retitle(
   state: State,
   key: string,
   name: string,
-  kind: 'active' | 'committed',
-  labels: Readonly<Record<string, string>>,
+  { kind, labels = {}, parent }: Retitled,
   signal: AbortSignal | undefined,
 ): Promise<SnapshotRecord> {
   checkName(name);
   checkName(key);
   const { record, hold } = use(state, key, true);
   const updated = new Date().toISOString();
-  const become = ({ temporary: _, quota, ...from }: SnapshotRecord): SnapshotRecord => {
+  const become = ({ temporary: _, late: __, quota, ...from }: SnapshotRecord): SnapshotRecord => {
     const kept = quota && kind === 'active' ? { quota } : {};
-    return { ...from, ...kept, name, kind, labels: { ...from.labels, ...labels }, updated };
+    return {
+      ...from,
+      ...kept,
+      ...lateParent(state, from, parent),
+      name,
+      kind,
+      labels: { ...from.labels, ...labels },
+      updated,
+    };
   };
   const durable = kind === 'committed' && state.durability !== 'none';
   let staged: Staged | undefined;
   try {
     if (name !== key) checkFree(state, name);
+    if ((parent !== undefined) !== (record.late === true))
+      throw invalid('a parent is told when a snapshot is prepared, or if it was prepared late when it is committed');
+    const planned = become(record);
+    if (record.late && !state.rooted.delete(record.layer)) state.driver.adopt?.(record.layer, planned.below);
     const moved = kind === 'committed' && record.quota !== undefined;
     if (moved) await moveIn(state, record);
     if (durable) syncLayer(state, record.layer);
-    staged = state.records.stage(become(record), durable);
+    staged = state.records.stage(planned, durable);
     const done = await state.exclusively(() => {
       if (name !== key) checkFree(state, name);
       const now = state.read(key);
-      if (JSON.stringify(now) !== JSON.stringify(record)) {
+      const final = become(now);
+      if (JSON.stringify(final) !== JSON.stringify(planned)) {
         // Its labels changed meanwhile: the layer cannot, it is ours.
         state.records.discard(staged as Staged);
-        staged = state.records.stage(become(now), durable);
+        staged = state.records.stage(final, durable);
       }
       state.forget();
       state.records.place(staged as Staged, key);
@@ -78,7 +102,7 @@ export async function retitle(
         state.records.write(now);
         throw error;
       }
-      return become(now);
+      return final;
     }, signal);
     if (durable) state.records.sync();
     if (moved) tryUnlink(state.images.number, Buffer.from(record.layer));
@@ -91,6 +115,17 @@ export async function retitle(
     if (staged) state.records.discard(staged);
     hold.close();
   }
+}
+
+/** What a snapshot that was prepared late lies on. */
+function lateParent(
+  state: State,
+  record: Pick<SnapshotRecord, 'parent' | 'below'>,
+  parent: string | undefined,
+): Pick<SnapshotRecord, 'parent' | 'below'> {
+  if (parent === undefined) return { parent: record.parent, below: record.below };
+  const { name, layer, below } = parentOf(state, parent);
+  return { parent: name, below: [layer, ...below] };
 }
 
 /** Copies what a layer with a quota holds to where the driver keeps layers: others can lie on it there. */

@@ -131,7 +131,7 @@ export async function holdLayer(state: State, name: string, write: boolean): Pro
 /** Opens the layer of an active snapshot, to unpack an archive in it. */
 export async function openLayer(state: State, name: string): Promise<OpenLayer> {
   const { directory, format, record, close } = await holdLayer(state, name, true);
-  return { directory, format, base: record.below.length === 0, close, [Symbol.dispose]: close };
+  return { directory, format, base: record.below.length === 0 && !record.late, close, [Symbol.dispose]: close };
 }
 
 function missing(name: string, error: unknown): unknown {

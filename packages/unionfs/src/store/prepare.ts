@@ -18,6 +18,11 @@ export interface PrepareOptions {
    */
   temporary?: boolean;
   /**
+   * What it lies on is told when it is committed: several layers of an image are unpacked side by side so. Only `temporary`, without
+   * `parent` and `quota`, and with a driver of which {@link Store.takesLate} is true.
+   */
+  late?: boolean;
+  /**
    * Limits what is written to it, on any file system and with any driver whose layers the kernel's overlay can show (overlay2, vfs,
    * btrfs): the layer becomes an ext4 image of its own, so that statfs(2) inside tells the limit. Needs mkfs.ext4 and loop devices.
    */
@@ -36,12 +41,18 @@ export async function prepare(
   name: string,
   options: PrepareOptions,
 ): Promise<SnapshotRecord> {
-  const { parent, labels = {}, temporary, quota, signal } = options;
+  const { parent, labels = {}, temporary, late, quota, signal } = options;
   checkName(name);
   if (parent !== undefined) checkName(parent);
   checkLabels(labels);
   if (quota !== undefined && !isQuota(quota))
     throw invalid(`not a quota of a mebibyte or more: ${JSON.stringify(quota)}`);
+  if (late && (!temporary || parent !== undefined || quota))
+    throw invalid('a snapshot whose parent comes late is temporary, and has no parent and no quota yet');
+  if (late && !state.driver.adopt)
+    throw new StoreError('unsupported', `layers of ${state.driver.name} are copies of what they lie on`, {
+      snapshot: name,
+    });
   if (quota) requireImages(state, kind, name);
   const stale: { id: string; hold: Hold }[] = [];
   const { record, hold } = await state.exclusively(() => {
@@ -61,6 +72,7 @@ export async function prepare(
       updated: now,
       preparing: true,
       ...(temporary ? { temporary } : {}),
+      ...(late ? { late } : {}),
       ...(quota ? { quota } : {}),
     };
     const taken = claim(state, layer, name);
@@ -117,7 +129,15 @@ function finish(state: State, name: string): void {
   state.forget();
 }
 
-function parentOf(state: State, name: string): SnapshotRecord {
+/**
+ * A snapshot that others can lie on.
+ *
+ * @param state - the store
+ * @param name - of the snapshot
+ * @returns its record
+ * @throws StoreError `notFound`, `notCommitted`
+ */
+export function parentOf(state: State, name: string): SnapshotRecord {
   const record = state.read(name);
   if (record.kind !== 'committed') {
     const message = `its parent ${JSON.stringify(name)} is ${record.kind}, not committed`;

@@ -28,6 +28,8 @@ export interface SnapshotRecord {
   preparing?: true;
   /** It goes when the process that made it does. */
   temporary?: true;
+  /** What lies below is told when it is committed. */
+  late?: true;
   /** Its layer is in a file system of its own. */
   quota?: Quota;
 }

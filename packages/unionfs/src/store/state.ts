@@ -30,6 +30,8 @@ export class State implements Disposable {
   readonly images: Fd;
   /** Of temporary snapshots that were made here, by layer. */
   readonly kept = new Map<string, Hold>();
+  /** Layers without a parent yet whose archive said what the root is. */
+  readonly rooted = new Set<string>();
   readonly #lock: Fd;
   #list: RecordList | undefined;
   #generation = -1n;
@@ -135,6 +137,7 @@ export class State implements Disposable {
       } finally {
         hold.close();
         this.kept.delete(id);
+        this.rooted.delete(id);
       }
     }
     if (failure) throw explain(failure);

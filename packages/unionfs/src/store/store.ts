@@ -55,6 +55,11 @@ export class Store implements AsyncDisposable {
     return this.#state.driver.name;
   }
 
+  /** Whether a snapshot can be prepared `late`: its layer holds nothing of what it will lie on. */
+  get takesLate(): boolean {
+    return this.#state.driver.adopt !== undefined;
+  }
+
   /**
    * Makes an active snapshot: writable, empty or on a committed one.
    *
@@ -103,7 +108,7 @@ export class Store implements AsyncDisposable {
    * @throws StoreError `exists`, `notFound`, `notActive`, `inUse`
    */
   async rename(key: string, name: string, options: { signal?: AbortSignal } = {}): Promise<Snapshot> {
-    return describeRecord(await retitle(this.#state, key, name, 'active', {}, options.signal));
+    return describeRecord(await retitle(this.#state, key, name, { kind: 'active' }, options.signal));
   }
 
   /**
@@ -176,7 +181,10 @@ export class Store implements AsyncDisposable {
     options: Omit<UnpackOptions, 'format' | 'base'> = {},
   ): Promise<Unpacked> {
     using layer = await this.openLayer(key);
-    return await unpackLayer(source, layer.directory, { ...options, format: layer.format, base: layer.base });
+    const unpacked = await unpackLayer(source, layer.directory, { ...options, format: layer.format, base: layer.base });
+    const record = this.#state.read(key);
+    if (record.late && unpacked.root) this.#state.rooted.add(record.layer);
+    return unpacked;
   }
 
   /**

@@ -104,6 +104,24 @@ export class TarParser {
     return this.#entries;
   }
 
+  /** Bytes of the file at hand that are still to come, for {@link TarParser.skip}; 0 where all of what comes next counts. */
+  get skippable(): number {
+    return this.#state === 'body' && this.#place > 0 && !this.#sparse ? this.#left : 0;
+  }
+
+  /**
+   * Passes over content that nobody wants: the handler is not told of it.
+   *
+   * @param length - bytes that the next {@link TarParser.write} begins behind; not more than are {@link TarParser.skippable}
+   */
+  skip(length: number): void {
+    if (length > this.skippable) throw new RangeError(`${length} bytes are more than can be skipped`);
+    this.#left -= length;
+    this.#place += length;
+    this.#offset += length;
+    if (this.#left === 0) this.#bodyDone();
+  }
+
   /**
    * Takes the next bytes of the archive.
    *
