@@ -16,12 +16,14 @@ import type { SpawnOptions, Stdio, TerminalSize } from '@iso/process';
 import { type Part, syscall } from '@iso/sys';
 import { overlay, patchwork } from '@iso/unionfs';
 import type { CgroupOptions } from './cgroup.js';
+import { cgroupView } from './cgroup-view.js';
 import { hostDevices } from './device.js';
 import { type HardeningOptions, hardening, type Privileges, privilegesOf } from './hardening.js';
 import { sysctls } from './hardening-sysctl.js';
+import type { Hooks } from './hook.js';
 import { environment, type Tmpfs, UsageError, type Volume } from './options.js';
 import { type SharingOptions, sharedNamespaces } from './sharing.js';
-import { findGroup, findUser } from './user.js';
+import { findGroup, findRoot, findUser, supplementaryGroups } from './user.js';
 
 /** A root that is mounted already, attached nowhere: a layer on those of an image, say. */
 export interface MountedRoot {
@@ -47,7 +49,13 @@ export interface Confinement {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   /** Ids as they are inside; absent for a plain user, who has one only. */
-  readonly ids?: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] };
+  readonly ids?: {
+    readonly uid: number;
+    readonly gid: number;
+    readonly groups: readonly number[];
+    /** Those of them that another user of exec has too. */
+    readonly groupAdd: readonly number[];
+  };
   readonly rlimits: NonNullable<SpawnOptions['rlimits']>;
   readonly privileges: Privileges;
 }
@@ -68,7 +76,7 @@ export interface ContainerOptions extends CgroupOptions, HardeningOptions, Shari
   cwd?: string;
   /** `NAME|UID[:GROUP|GID]`, looked up in the root's own files; default root. */
   user?: string;
-  /** Supplementary groups, each `GROUP|GID`, looked up there too; default none. */
+  /** Supplementary groups besides those that the root's group file has the user in, each `GROUP|GID`, looked up there too. */
   groupAdd?: readonly string[];
   /** Limits of each process, by the names of getrlimit(2); default 1024 descriptors, else this process's. */
   ulimits?: NonNullable<SpawnOptions['rlimits']>;
@@ -94,6 +102,8 @@ export interface ContainerOptions extends CgroupOptions, HardeningOptions, Shari
   terminal?: TerminalSize;
   /** A small init as process 1: it reaps orphans and passes signals on. */
   init?: boolean;
+  /** Programs of the host's at moments of its life. */
+  hooks?: Hooks;
   /** Kills it when aborted. */
   signal?: AbortSignal;
 }
@@ -115,7 +125,7 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
   const userns = oneOf('userns', options.userns ?? (rootless ? 'private' : 'host'), ['private', 'host']);
   const ownUser = userns === 'private';
   if (rootless && !ownUser) throw new UsageError('--userns host needs root: a plain user needs a user namespace');
-  const user = options.user === undefined ? { uid: 0, gid: 0, home: '/root' } : findUser(root, options.user);
+  const user = options.user === undefined ? findRoot(root) : findUser(root, options.user);
   if (rootless && (user.uid !== 0 || user.gid !== 0)) {
     throw new UsageError(
       'without root only user 0 is mapped: a range of ids needs newuidmap and an entry in /etc/subuid',
@@ -124,8 +134,9 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
   const cwd = options.cwd ?? '/';
   if (!cwd.startsWith('/'))
     throw new UsageError(`the working directory must be an absolute path, not ${JSON.stringify(cwd)}`);
-  const groups = (options.groupAdd ?? []).map((group) => findGroup(root, group));
-  if (rootless && groups.length > 0) throw new UsageError('--group-add needs root: a plain user keeps its own groups');
+  const groupAdd = (options.groupAdd ?? []).map((group) => findGroup(root, group));
+  if (rootless && groupAdd.length > 0)
+    throw new UsageError('--group-add needs root: a plain user keeps its own groups');
   const hostname = options.uts === 'host' ? hostsName() : hostName(options.hostname ?? name);
   const mode = options.network ?? 'none';
   const joined = typeof mode === 'object' ? mode : undefined;
@@ -156,6 +167,7 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
           hostname,
           options,
           network === 'none' || (joined !== undefined && (!ownUser || joined.userns !== undefined)),
+          cgroup,
         ),
         // An image may name a working directory that none of its layers has.
         ...(mounted && !options.readonly && cwd !== '/' ? [{ type: 'directory' as const, target: cwd }] : []),
@@ -168,7 +180,8 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
   const tty = options.stdio === 'pty';
   const env = environment(options.env ?? [], { hostname, home: user.home, tty });
   const rlimits = { nofile: { soft: 1024, hard: Math.min(1048576, hardNofile()) }, ...options.ulimits };
-  const ids = { uid: user.uid, gid: user.gid, groups };
+  const groups = supplementaryGroups(user, groupAdd, options.user !== undefined);
+  const ids = { uid: user.uid, gid: user.gid, groups, groupAdd };
   // Without a map for groups a plain user keeps those that it has.
   const confinement: Confinement = { env, cwd, rlimits, privileges, ...(rootless ? {} : { ids }) };
   return {
@@ -178,14 +191,15 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
     confine,
     env,
     cwd,
-    stdio: options.stdio ?? ('pipe' as const),
+    // A terminal of its own devpts, which has a name inside.
+    ...(tty ? { console: 'pty' as const } : { stdio: options.stdio ?? ('pipe' as const) }),
     session: true,
     init: options.init ?? false,
     // Node's death is the container's: no supervisor outlives it.
     parentDeathSignal: 'SIGKILL' as const,
     umask: 0o022,
     rlimits,
-    ...confinement.ids,
+    ...(rootless ? {} : { uid: user.uid, gid: user.gid, groups }),
     ...(options.terminal ? { terminal: options.terminal } : {}),
     ...(options.signal ? { signal: options.signal, killSignal: 'SIGKILL' as const } : {}),
   };
@@ -209,7 +223,12 @@ const identity = {
   gidMap: [{ inside: 0, outside: 0, count: 65536 }],
 };
 
-function mounts(hostname: string, options: ContainerOptions, ownNetwork: boolean): MountSpec[] {
+function mounts(
+  hostname: string,
+  options: ContainerOptions,
+  ownNetwork: boolean,
+  cgroup: Cgroup | undefined,
+): MountSpec[] {
   const text = (value: string) => new TextEncoder().encode(value);
   const file = (target: string, content: string) => ({
     type: 'file' as const,
@@ -224,7 +243,7 @@ function mounts(hostname: string, options: ContainerOptions, ownNetwork: boolean
   const bind = (source: string, target: string) => ({ type: 'bind' as const, source, target });
   const devices = [...(options.privileged ? hostDevices() : []), ...(options.devices ?? [])];
   return [
-    ...defaultMounts({ network: ownNetwork }).flatMap((spec) => adjusted(spec, options)),
+    ...cgroupMounts(cgroup, options, defaultMounts({ network: ownNetwork })).flatMap((spec) => adjusted(spec, options)),
     ...devices.map(({ source, target }) => ({
       type: 'device' as const,
       source,
@@ -238,6 +257,17 @@ function mounts(hostname: string, options: ContainerOptions, ownNetwork: boolean
     ...(joined?.resolvConf === undefined ? [] : [bind(joined.resolvConf, '/etc/resolv.conf')]),
     ...(options.volumes ?? []).map((volume) => ({ type: 'bind' as const, ...volume, recursive: true })),
   ];
+}
+
+/** Its own cgroup, where each kind of machine has it, and no other's. */
+function cgroupMounts(cgroup: Cgroup | undefined, options: ContainerOptions, specs: readonly MountSpec[]): MountSpec[] {
+  const target = '/sys/fs/cgroup';
+  const readonly = !options.privileged;
+  const source = cgroup && cgroupView(cgroup, { readonly });
+  if (source) return [...specs.filter((spec) => spec.type !== 'cgroup2'), { type: 'mount', source, target }];
+  // The host's /sys comes with all cgroups.
+  const bare = options.cgroupns !== 'host' && !specs.some((spec) => spec.type === 'cgroup2');
+  return bare ? [...specs, { type: 'cgroup2', target, readonly }] : [...specs];
 }
 
 /** A mount that every container has, as this one is to have it. */

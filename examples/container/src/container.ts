@@ -1,9 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
 import type { Cgroup } from '@iso/cgroups';
 import { type Child, type Exit, explain, spawn } from '@iso/process';
 import { assemble, type Confinement, type ContainerOptions } from './assemble.js';
 import { createCgroup } from './cgroup.js';
 import { type ExecOptions, execIn } from './exec/exec.js';
+import { Gate } from './gate.js';
+import { checkHooks, type HookState, runHooks } from './hook.js';
 import { checkName } from './options.js';
 
 /** A running container: a process with a place of its own. Disposing kills it and removes its cgroup. */
@@ -22,7 +25,14 @@ export class Container implements AsyncDisposable {
   readonly exited: Promise<Exit & { oomKilled: boolean }>;
 
   /** @internal */
-  constructor(name: string, child: Child, cgroup: Cgroup | undefined, confinement: Confinement, startedInMs: number) {
+  constructor(
+    name: string,
+    child: Child,
+    cgroup: Cgroup | undefined,
+    confinement: Confinement,
+    startedInMs: number,
+    stopped: () => Promise<void>,
+  ) {
     this.name = name;
     this.child = child;
     this.cgroup = cgroup;
@@ -33,6 +43,7 @@ export class Container implements AsyncDisposable {
         return { ...exit, oomKilled: cgroup !== undefined && oomKilled(cgroup) };
       } finally {
         await dispose(cgroup);
+        await stopped();
       }
     });
   }
@@ -86,15 +97,30 @@ export class Container implements AsyncDisposable {
 export async function run(options: ContainerOptions): Promise<Container> {
   const startedAt = performance.now();
   const name = containerName(options.name);
+  const { hooks = {} } = options;
+  checkHooks(hooks);
   // Of a pid namespace that is not its own, its first process takes no other with it.
   const accounting = options.accounting || options.pid !== undefined;
   const cgroup = await createCgroup(name, { ...options, accounting });
   try {
     const { file, args, confinement, ...rest } = await assemble(name, options, cgroup);
+    using gate = hooks.prestart?.length ? new Gate() : undefined;
     // The executable of whoever is not root is not its own to write.
     const guarded = process.getuid?.() === 0 ? { gate: 'open' as const } : {};
-    const child = await spawn(file, args, { ...rest, ...guarded });
-    return new Container(name, child, cgroup, confinement, performance.now() - startedAt);
+    const child = await spawn(file, args, { ...rest, ...(gate ? { gate: gate.theirs } : guarded) });
+    const state = stateFor(name, options);
+    const stopped = () =>
+      runHooks(hooks, 'poststop', state('stopped')).catch((error: Error) => process.emitWarning(error));
+    const container = new Container(name, child, cgroup, confinement, performance.now() - startedAt, stopped);
+    try {
+      await runHooks(hooks, 'prestart', state('created', child.pid), options.signal);
+      await gate?.open(file);
+      await runHooks(hooks, 'poststart', state('running', child.pid), options.signal);
+    } catch (error) {
+      await container[Symbol.asyncDispose]();
+      throw error;
+    }
+    return container;
   } catch (error) {
     // What cannot be removed either is left to the next sweep: the first error says more.
     await dispose(cgroup).catch(() => {});
@@ -111,6 +137,19 @@ export async function run(options: ContainerOptions): Promise<Container> {
 export async function explainContainer(options: ContainerOptions): Promise<string> {
   const { file, args, confinement: _, ...rest } = await assemble(containerName(options.name), options, undefined);
   return explain(file, args, rest);
+}
+
+/** What hooks are told. */
+function stateFor(id: string, { root }: ContainerOptions): (status: HookState['status'], pid?: number) => HookState {
+  const bundle = typeof root === 'string' ? resolve(root) : root.directory;
+  return (status, pid) => ({
+    ociVersion: '1.2.0',
+    id,
+    status,
+    ...(pid === undefined ? {} : { pid }),
+    bundle,
+    annotations: {},
+  });
 }
 
 /** Removing takes descriptors and memory too: where it fails for want of them, some may be there the next time. */

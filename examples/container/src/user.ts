@@ -6,6 +6,8 @@ import { UsageError } from './options.js';
 export interface User {
   uid: number;
   gid: number;
+  /** Groups that it is a member of by the root's group file; none where its group was asked for. */
+  groups: readonly number[];
   home: string;
 }
 
@@ -31,7 +33,37 @@ export function findUser(root: string, text: string): User {
   if (!row && id === undefined) throw new UsageError(`unable to find user ${name}: no matching entries in passwd file`);
   const uid = row ? requireId(row[2]) : (id as number);
   const gid = group !== undefined ? findGroup(root, group) : row ? requireId(row[3]) : 0;
-  return { uid, gid, home: row?.[5]?.startsWith('/') ? row[5] : '/' };
+  const groups = group === undefined && row?.[0] ? groupsOf(root, row[0]) : [];
+  return { uid, gid, groups, home: row?.[5]?.startsWith('/') ? row[5] : '/' };
+}
+
+/** Who nobody asked to be: root, with its groups, whatever the files call it. */
+export function findRoot(root: string): User {
+  return { uid: 0, gid: 0, groups: groupsOf(root, 'root'), home: '/root' };
+}
+
+/**
+ * The supplementary groups of a process.
+ *
+ * @param user - whose it is
+ * @param added - groups that were asked for
+ * @param chosen - whether the user was asked for: then its primary group is among them, as podman has it. A set-group-id program, which
+ * takes the place of the primary group, would else take a process out of a group that is kept from something (CVE-2022-36109)
+ * @returns ids
+ */
+export function supplementaryGroups(user: User, added: readonly number[], chosen: boolean): number[] {
+  return [...new Set([...(chosen ? [user.gid] : []), ...user.groups, ...added])];
+}
+
+/** The kernel takes no more. */
+const MOST_GROUPS = 65536;
+
+/** As getgrouplist(3): those that name it among their members. */
+function groupsOf(root: string, name: string): number[] {
+  const ids = rows(root, 'etc/group')
+    .filter((fields) => fields[3]?.trim().split(',').includes(name))
+    .map((fields) => requireId(fields[2]));
+  return [...new Set(ids)].slice(0, MOST_GROUPS);
 }
 
 /**

@@ -1,4 +1,15 @@
-import { AT, addressOf, CLONE, type Fd, type LaunchProgram, O, type Slot, storeResult } from '@iso/sys';
+import {
+  AT,
+  addressOf,
+  CLONE,
+  Fd,
+  KernelError,
+  type LaunchProgram,
+  O,
+  type Slot,
+  storeResult,
+  syscall,
+} from '@iso/sys';
 import { sizeBytes, type TerminalSize } from './pty.js';
 import { TTY } from './raw/termios.js';
 
@@ -63,6 +74,54 @@ function send(program: LaunchProgram, socket: Fd, fd: Slot): void {
   // Until then nobody may collect what only addresses lead to.
   program.defer(() => void [text, vector, control]);
 }
+
+/** The socket by which this process takes a console's master itself. */
+export class ConsoleSocket implements Disposable {
+  /** The child's end. */
+  readonly theirs: Fd;
+  readonly #ours: Fd;
+
+  constructor() {
+    const ends = Buffer.alloc(8);
+    syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
+    [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+  }
+
+  /**
+   * Takes what the child has sent.
+   *
+   * @returns the master
+   * @throws KernelError `EMFILE` where there is no room for one more descriptor
+   */
+  take(): Fd {
+    const text = block(Buffer.alloc(NAME.length));
+    const vector = block(Buffer.alloc(16));
+    vector.writeBigUInt64LE(addressOf(text), 0);
+    vector.writeBigUInt64LE(BigInt(NAME.length), 8);
+    const control = block(Buffer.alloc(24));
+    const message = block(Buffer.alloc(56));
+    message.writeBigUInt64LE(addressOf(vector), 16);
+    message.writeBigUInt64LE(1n, 24);
+    message.writeBigUInt64LE(addressOf(control), 32);
+    message.writeBigUInt64LE(24n, 40);
+    syscall('recvmsg', this.#ours, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    // The kernel passes over what it has no number for.
+    if (control.readInt32LE(12) !== SCM_RIGHTS) throw new KernelError(-EMFILE, { syscall: 'recvmsg' });
+    return Fd.own(control.readInt32LE(16));
+  }
+
+  /** Closes both ends. */
+  [Symbol.dispose](): void {
+    this.theirs.close();
+    this.#ours.close();
+  }
+}
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const MSG_DONTWAIT = 0x40;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const EMFILE = 24;
 
 /** In memory of its own, that stays where it is. */
 function block(bytes: Buffer): Buffer {

@@ -1,5 +1,5 @@
 import { Duplex } from 'node:stream';
-import { attempt, Fd, FdWatcher, invalid, O, syscall } from '@iso/sys';
+import { attempt, F, Fd, FdWatcher, invalid, O, syscall } from '@iso/sys';
 import { attributesOf, endOfInput, raw, setAttributes, TTY } from './raw/termios.js';
 
 /** Size of a terminal in characters. */
@@ -47,6 +47,23 @@ export class Pty implements Disposable {
       setSize(master, size);
       const peer = Fd.own(syscall('ioctl', master, TTY.OPEN_PEER, O.RDWR | O.NOCTTY | O.CLOEXEC));
       return new Pty(master, peer);
+    } catch (error) {
+      master.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes over a terminal by its master, see ptmx(4).
+   *
+   * @param master - owned from now on
+   * @returns both ends
+   * @throws KernelError where that is no master of a terminal
+   */
+  static own(master: Fd): Pty {
+    try {
+      syscall('fcntl', master, F.SETFL, O.RDWR | O.NONBLOCK);
+      return new Pty(master, Fd.own(syscall('ioctl', master, TTY.OPEN_PEER, O.RDWR | O.NOCTTY | O.CLOEXEC)));
     } catch (error) {
       master.close();
       throw error;

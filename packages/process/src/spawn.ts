@@ -13,12 +13,12 @@ import {
 } from '@iso/sys';
 import { type Attributes, applyAttributes, applyLateAttributes } from './attributes.js';
 import { Child } from './child.js';
-import { openConsole } from './console.js';
+import { ConsoleSocket, openConsole } from './console.js';
 import { layOut } from './descriptors.js';
 import { changeDirectory, execute, executeBehind, hintsFor } from './executable.js';
 import { openGate, openImage } from './image/image.js';
 import { OpenGate } from './image/opening.js';
-import type { TerminalSize } from './pty.js';
+import { Pty, type TerminalSize } from './pty.js';
 import { attributesOf, TTY } from './raw/termios.js';
 import { resetSignals, signalNumber } from './signal.js';
 import { openStdio, type Stdio, stdioItems } from './stdio.js';
@@ -37,9 +37,10 @@ export interface SpawnOptions extends Attributes {
   terminal?: TerminalSize;
   /**
    * A connected Unix socket: a terminal of the child's own devpts, in a root of its own, becomes its first three descriptors and
-   * /dev/console, and its master is sent there (SCM_RIGHTS). Unlike a `pty`, it has a name inside.
+   * /dev/console, and its master is sent there (SCM_RIGHTS). Unlike a `pty`, it has a name inside. `pty`: this process takes the
+   * master itself, and the child's `stdin`, `stdout` and `terminal` are as with `stdio: 'pty'`.
    */
-  console?: Fd | number;
+  console?: Fd | number | 'pty';
   /** What confines it: parts from the other packages. */
   confine?: readonly Part[];
   /**
@@ -92,19 +93,22 @@ export interface SpawnOptions extends Attributes {
 export async function spawn(file: string, args: readonly string[] = [], options: SpawnOptions = {}): Promise<Child> {
   options.signal?.throwIfAborted();
   const startedAt = performance.now();
-  const io = openStdio(options.stdio ?? 'pipe', options.terminal);
+  const io = openStdio(stdioOf(options), options.terminal);
   const program = new LaunchProgram();
   let launched: Launched | undefined;
+  let taken: ConsoleSocket | undefined;
   let open: OpenGate | undefined;
   try {
     open = options.gate === 'open' ? new OpenGate() : undefined;
-    await prepare(program, file, args, options, io.child, open?.theirs);
+    taken = options.console === 'pty' ? new ConsoleSocket() : undefined;
+    await prepare(program, file, args, options, io.child, { gate: open?.theirs, console: taken?.theirs });
     // Setting up a root takes the kernel as long as the rest together: this thread need not wait for it, but where the
     // child sets what it would share with this process, or where a plain user could not open its own files in /proc meanwhile.
     const hidden = program.hidesMemory && process.geteuid?.() !== 0;
     const waits = !program.blocking && (!program.hasOwnRoot || hidden || options.oomScoreAdj !== undefined);
     launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
     if (program.blocking) applyLateAttributes(launched.pid, options);
+    if (taken) io.adopt(Pty.own(taken.take()));
     io.closeChildSide();
     await open?.passed(file, hintsFor(file));
     const child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
@@ -119,7 +123,14 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     throw error;
   } finally {
     open?.[Symbol.dispose]();
+    taken?.[Symbol.dispose]();
   }
+}
+
+/** A console takes the place of the first three. */
+function stdioOf({ stdio = 'pipe', console }: SpawnOptions): Stdio {
+  if (console !== 'pty') return stdio;
+  return ['ignore', 'ignore', 'ignore', ...(typeof stdio === 'string' ? [] : stdio.slice(3))];
 }
 
 /** Nobody will hear of it. */
@@ -146,10 +157,13 @@ const MAX_TIMEOUT = 2 ** 31 - 1;
 export async function explain(file: string, args: readonly string[] = [], options: SpawnOptions = {}): Promise<string> {
   const program = new LaunchProgram();
   const nothing = Fd.open('/dev/null', { flags: O.RDWR });
-  const items = stdioItems(options.stdio ?? 'pipe');
+  const items = stdioItems(stdioOf(options));
   const descriptors = items.map((item, i) => (item === 'ignore' && i > 2 ? null : nothing));
   try {
-    await prepare(program, file, args, options, descriptors, options.gate === 'open' ? nothing : undefined);
+    await prepare(program, file, args, options, descriptors, {
+      gate: options.gate === 'open' ? nothing : undefined,
+      console: options.console === 'pty' ? nothing : undefined,
+    });
     return program.explain();
   } finally {
     program.finish('failed');
@@ -163,7 +177,7 @@ async function prepare(
   args: readonly string[],
   options: SpawnOptions,
   descriptors: readonly (Fd | null)[],
-  opened?: Fd,
+  opened: { gate: Fd | undefined; console: Fd | undefined },
 ): Promise<void> {
   check(file, args, options);
   for (const part of options.confine ?? []) {
@@ -172,7 +186,7 @@ async function prepare(
   }
   const { terminal, session } = terminalOf(options, descriptors);
   applyAttributes(program, { ...options, session });
-  const own = consoleOf(program, options);
+  const own = consoleOf(program, options, opened.console);
   const laid = own ? [own, own, own, ...descriptors.slice(3)] : descriptors;
   if (terminal)
     program.step('host', 'ioctl', [terminal, TTY.SET_CONTROLLING, 0], {
@@ -181,7 +195,7 @@ async function prepare(
     });
   const { gate: wanted } = options;
   // To be shown only, where there is none yet.
-  const source = wanted === undefined || wanted === 'open' ? opened : Fd.borrow(wanted);
+  const source = wanted === undefined || wanted === 'open' ? opened.gate : Fd.borrow(wanted);
   const gate = source && openGate(program, descriptors.length);
   layOut(program, source ? [...laid, source] : laid);
   if (options.cwd !== undefined) changeDirectory(program, options.cwd);
@@ -200,11 +214,15 @@ async function prepare(
   });
 }
 
-function consoleOf(program: LaunchProgram, { console: socket, terminal: size, uid, gid, session }: SpawnOptions) {
+function consoleOf(
+  program: LaunchProgram,
+  { console: socket, terminal: size, uid, gid, session }: SpawnOptions,
+  ours: Fd | undefined,
+) {
   if (socket === undefined) return undefined;
   if (!program.hasOwnRoot) throw invalid('a console is a terminal of a root of its own: rootfs() of @iso/mounts');
   if (session === false) throw invalid('a console needs a session of its own');
-  return openConsole(program, Fd.borrow(socket), { size, uid, gid });
+  return openConsole(program, socket === 'pty' ? (ours as Fd) : Fd.borrow(socket), { size, uid, gid });
 }
 
 function check(file: string, args: readonly string[], options: SpawnOptions): void {
@@ -255,7 +273,7 @@ function terminalOf(
   options: SpawnOptions,
   descriptors: readonly (Fd | null)[],
 ): { terminal: Fd | null | undefined; session: boolean } {
-  const items = stdioItems(options.stdio ?? 'pipe');
+  const items = stdioItems(stdioOf(options));
   const own = items.indexOf('pty');
   const at = options.controllingTerminal ?? own;
   if (options.controllingTerminal !== undefined && !descriptors[at])

@@ -30,6 +30,8 @@ export interface OpenStdio {
   readonly streams: (Readable | Writable | null)[];
   /** The terminal, where `pty` was asked for. */
   readonly pty: Pty | undefined;
+  /** A terminal that the child has opened itself stands for its first three descriptors. */
+  adopt(pty: Pty): void;
   /** Closes the child's side in this process. */
   closeChildSide(): void;
   /** Closes everything. */
@@ -85,7 +87,19 @@ export function openStdio(stdio: Stdio, size?: TerminalSize): OpenStdio {
     for (const fd of mine) fd.close();
     pty?.peer.close();
   };
-  return { child, streams, pty, closeChildSide, destroy };
+  return {
+    child,
+    streams,
+    get pty() {
+      return pty;
+    },
+    adopt(opened) {
+      pty = opened;
+      streams.splice(0, 3, pty.stream, pty.stream, null);
+    },
+    closeChildSide,
+    destroy,
+  };
 }
 
 /**

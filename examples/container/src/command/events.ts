@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { type ContainerEvent, eventsFile } from '../events/emit.js';
 import { hasLabel } from '../inspect/filter.js';
-import { render } from '../inspect/template.js';
+import { checkTemplate, render } from '../inspect/template.js';
 import { rotatedEntries } from '../log/lines.js';
 import { parseTime } from '../log/time.js';
 import { UsageError } from '../options.js';
@@ -30,6 +30,7 @@ export const events = new Command('events')
   .option('--format <format>', 'json, or a template, such as {{.Action}}')
   .action(async (flags: EventsFlags) => {
     const { since, until, filter = {}, format } = flags;
+    if (format !== undefined) checkTemplate(format);
     const abort = new AbortController();
     const timer =
       until === undefined

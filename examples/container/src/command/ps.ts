@@ -36,7 +36,11 @@ export const ps = new Command('ps')
   .option('-l, --latest', 'the one that was made last, running or not')
   .option('-n, --last <number>', 'so many of those', parseNumber)
   .option('--no-trunc', 'ids and commands in full')
-  .option('-f, --filter <filter>', 'id=, name=, label=, status=, exited=, health=, ancestor=', parseFilter)
+  .option(
+    '-f, --filter <filter>',
+    'id=, name=, label=, status=, exited=, health=, ancestor=, restart-policy=, should-start-on-boot=',
+    parseFilter,
+  )
   .option('--format <format>', 'json, table, or a template, such as {{.Names}}')
   .action(async (flags: PsFlags) => {
     await clean(home());

@@ -7,7 +7,7 @@ import type { Confinement } from '../assemble.js';
 import { foreignNamespaces } from '../control.js';
 import { hardening, type Privileges, privilegesOf } from '../hardening.js';
 import { UsageError, variables } from '../options.js';
-import { findUser, type User } from '../user.js';
+import { findUser, supplementaryGroups, type User } from '../user.js';
 
 /** Where a process is to run. */
 export interface ExecTarget {
@@ -77,11 +77,11 @@ export async function execIn(
       ],
       env: environmentIn(confinement, options, user),
       cwd,
-      stdio,
+      ...(stdio === 'pty' ? { console: 'pty' } : { stdio }),
       session: true,
       umask: 0o022,
       rlimits: confinement.rlimits,
-      ...ids,
+      ...(ids && { uid: ids.uid, gid: ids.gid, groups: ids.groups }),
       ...(options.detached ? {} : { parentDeathSignal: 'SIGKILL' }),
       ...(terminal ? { terminal } : {}),
       ...(signal ? { signal, killSignal: 'SIGKILL' } : {}),
@@ -94,7 +94,9 @@ export async function execIn(
 /** A plain user's container has one user, which namespaces() makes it. */
 function idsOf({ ids }: Confinement, user: User | undefined): Confinement['ids'] {
   if (!user) return ids;
-  if (ids) return { uid: user.uid, gid: user.gid, groups: ids.groups };
+  // Of a record that is older than this member, all of them were asked for.
+  const { groupAdd = ids?.groups ?? [] } = ids ?? {};
+  if (ids) return { uid: user.uid, gid: user.gid, groups: supplementaryGroups(user, groupAdd, true), groupAdd };
   if (user.uid === 0 && user.gid === 0) return undefined;
   throw new UsageError(
     'without root only user 0 is mapped: a range of ids needs newuidmap and an entry in /etc/subuid',

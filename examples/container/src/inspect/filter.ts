@@ -1,7 +1,18 @@
 import { UsageError } from '../options.js';
 import type { ContainerState } from '../state/record.js';
+import { parseRestart } from '../supervise/restart.js';
 
-const names = ['id', 'name', 'label', 'status', 'exited', 'health', 'ancestor'] as const;
+const names = [
+  'id',
+  'name',
+  'label',
+  'status',
+  'exited',
+  'health',
+  'ancestor',
+  'restart-policy',
+  'should-start-on-boot',
+] as const;
 
 /** Docker's `--filter`: of one name any may match, of several names all must. */
 export type Filters = Partial<Record<(typeof names)[number], string[]>>;
@@ -27,6 +38,7 @@ export function parseFilter(text: string, before: Filters = {}): Filters {
 /** Whether a container is one of those that were asked for. */
 export function matches(container: ContainerState, filters: Filters): boolean {
   const { id, name, root, status, exitCode, labels, health } = container;
+  const { name: policy } = parseRestart(container.flags.restart ?? 'no');
   const tests: Record<keyof Filters, (value: string) => boolean> = {
     id: (value) => id.startsWith(value),
     // As docker: any part of the name.
@@ -36,6 +48,10 @@ export function matches(container: ContainerState, filters: Filters): boolean {
     exited: (value) => status === 'exited' && String(exitCode) === value,
     health: (value) => value === (health?.Status ?? 'none'),
     ancestor: (value) => root === value || root === `${value}:latest`,
+    'restart-policy': (value) => value === policy,
+    // As docker when it starts: what a command has ended stays so, but for `always`.
+    'should-start-on-boot': (value) =>
+      value === String(policy === 'always' || (policy === 'unless-stopped' && !container.stopped)),
   };
   return names.every((one) => {
     const values = filters[one];

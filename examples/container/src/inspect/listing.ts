@@ -1,5 +1,5 @@
 import { table } from '../table.js';
-import { render } from './template.js';
+import { checkTemplate, render } from './template.js';
 
 /** A column of a table: its title, and the field that docker's templates have for it. */
 export type Column<Row> = readonly [title: string, field: keyof Row & string];
@@ -22,6 +22,7 @@ export function listing<Row extends { [Field in keyof Row]: string }>(
   if (how === 'table')
     return table([columns.map(([title]) => title), ...rows.map((row) => columns.map(([, field]) => row[field]))]);
   const [, wanted] = /^table\s+(.*)$/s.exec(how) ?? [];
+  checkTemplate(wanted ?? how);
   if (wanted === undefined) return rows.map((row) => render(how, row));
   const cells = (text: string) => text.replaceAll('\\t', '\t').split('\t');
   // The headline is the template with the names of its fields.

@@ -32,5 +32,9 @@ describe('a template', () => {
     ['{{end}}', 'of nothing'],
     ['{{nothing .Name}}', 'not a'],
     ['{{}}', 'not an expression'],
+    ['{{', 'has no }}'],
+    ['{{.Name', 'has no }}'],
+    ['{{join .Name "-"}}', 'join of a format is of a list'],
+    ['{{join .Args "\\x"}}', 'not a text'],
   ])('%s is refused', (template, why) => expect(() => render(template, data)).toThrow(why));
 });

@@ -16,9 +16,24 @@ type Node =
  * @throws {@link UsageError} for what is no template, and for fields that are not there
  */
 export function render(template: string, data: unknown): string {
+  return print(nodesOf(template), data);
+}
+
+/**
+ * Refuses what is no template, also where there is nothing to render.
+ *
+ * @param template - as typed
+ * @throws {@link UsageError}
+ */
+export function checkTemplate(template: string): void {
+  nodesOf(template);
+}
+
+function nodesOf(template: string): Node[] {
   const tokens = template.split(/(\{\{.*?\}\})/s).filter((token) => token !== '');
-  const { nodes } = parse(tokens, 0, false);
-  return print(nodes, data);
+  const open = tokens.find((token) => token.includes('{{') && !token.endsWith('}}'));
+  if (open !== undefined) throw new UsageError(`a {{ of the format has no }}: ${JSON.stringify(open.slice(0, 40))}`);
+  return parse(tokens, 0, false).nodes;
 }
 
 function parse(tokens: readonly string[], from: number, inside: boolean): { nodes: Node[]; next: number; end: string } {
@@ -72,7 +87,10 @@ const functions: Record<string, (...args: unknown[]) => unknown> = {
     typeof value === 'string' || Array.isArray(value) ? value.length : Object.keys((value ?? {}) as object).length,
   upper: (value) => text(value).toUpperCase(),
   lower: (value) => text(value).toLowerCase(),
-  join: (list, separator) => (list as unknown[]).map(text).join(text(separator)),
+  join: (list, separator) => {
+    if (!Array.isArray(list)) throw new UsageError('join of a format is of a list');
+    return list.map(text).join(text(separator));
+  },
   println: (...values) => `${values.map(text).join(' ')}\n`,
   eq: (a, b) => a === b,
   ne: (a, b) => a !== b,
@@ -96,7 +114,7 @@ function evaluate(expression: string, data: unknown): unknown {
 }
 
 function operand(word: string, data: unknown): unknown {
-  if (word.startsWith('"')) return JSON.parse(word) as unknown;
+  if (word.startsWith('"')) return unquoted(word);
   if (word.startsWith('`')) return word.slice(1, -1);
   if (/^-?\d+$/.test(word)) return Number(word);
   if (word === '.') return data;
@@ -108,6 +126,14 @@ function operand(word: string, data: unknown): unknown {
     value = (value as Record<string, unknown>)[field];
   }
   return value;
+}
+
+function unquoted(word: string): unknown {
+  try {
+    return JSON.parse(word);
+  } catch {
+    throw new UsageError(`not a text of a format: ${word}`);
+  }
 }
 
 /** As Go prints what is no text. */

@@ -6,6 +6,7 @@ import { emit } from '../events/emit.js';
 import type { HealthConfig } from '../health/config.js';
 import type { Health } from '../health/health.js';
 import type { RunFlags } from '../recipe.js';
+import { complain } from '../say.js';
 import { isLocked } from './lock.js';
 
 /** Docker's words, and `starting`, `creating`: on the way; `removing`: what is left of it on the disk is still to go. */
@@ -101,21 +102,36 @@ export function readAll(home: string): ContainerState[] {
 
 /** One record, put right where its runner is dead. Under the lock of all. */
 export function readOne(home: string, id: string): ContainerState | undefined {
-  const state = readState(containerDirectory(home, id));
-  return state && settle(home, state);
+  const state = readState(home, id);
+  return state === undefined || state === 'unreadable' ? undefined : settle(home, state);
 }
 
-/** As they are written. Under the lock of all. */
+/** As they are written; what cannot be read is told of, and left out. Under the lock of all. */
 export function readRaw(home: string): ContainerState[] {
-  const all = join(home, 'containers');
-  return readdirSync(all, { withFileTypes: true })
+  return directories(home).flatMap((id) => {
+    const state = readState(home, id);
+    if (state === 'unreadable') return [];
+    // Of a command that was killed before it had written anything.
+    if (!state && !isLocked(runnerLock(home, id)))
+      rmSync(containerDirectory(home, id), { recursive: true, force: true });
+    return state ?? [];
+  });
+}
+
+/**
+ * Ids of records that cannot be read: of another version of iso, or damaged. Only who names one removes it. Under the lock of all.
+ *
+ * @param home - where state is kept
+ * @param word - as much of the id as is unlike any other's
+ */
+export function unreadable(home: string, word: string): string[] {
+  return directories(home).filter((id) => id.startsWith(word) && readState(home, id) === 'unreadable');
+}
+
+function directories(home: string): string[] {
+  return readdirSync(join(home, 'containers'), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
-    .flatMap(({ name }) => {
-      const state = readState(join(all, name));
-      // Of a command that is older than this form, or that was killed before it had written anything.
-      if (!state && !isLocked(runnerLock(home, name))) rmSync(join(all, name), { recursive: true, force: true });
-      return state ?? [];
-    });
+    .map(({ name }) => name);
 }
 
 /**
@@ -145,16 +161,43 @@ export function discard(home: string, state: ContainerState): undefined {
   return undefined;
 }
 
+/**
+ * Discards the containers that do not run.
+ *
+ * @param home - where state is kept
+ * @returns their ids
+ */
+export function discardOver(home: string): string[] {
+  using _one = lockAll(home);
+  const over = readAll(home).filter(({ status }) => status === 'created' || status === 'exited');
+  // One that is being started is locked, whatever it says yet.
+  const free = over.filter(({ id }) => !isLocked(runnerLock(home, id)));
+  for (const state of free) discard(home, state);
+  return free.map(({ id }) => id);
+}
+
 /** ISO 8601. */
 export function now(): string {
   return new Date().toISOString();
 }
 
-function readState(directory: string): ContainerState | undefined {
-  const file = join(directory, 'state.json');
+/** Those of this process that it has told of. */
+const toldOf = new Set<string>();
+
+function readState(home: string, id: string): ContainerState | 'unreadable' | undefined {
+  const file = join(containerDirectory(home, id), 'state.json');
   if (!existsSync(file)) return undefined;
-  const state = JSON.parse(readFileSync(file, 'utf8')) as ContainerState;
-  return state.version === 2 ? state : undefined;
+  try {
+    const state = JSON.parse(readFileSync(file, 'utf8')) as ContainerState;
+    if (state?.version !== 2 || state.id !== id) throw new Error('it is of another version of iso');
+    return state;
+  } catch (error) {
+    // Its container may run: it is neither changed nor removed, and no reason for anything else to fail.
+    if (!toldOf.has(id))
+      complain(`the record of container ${id.slice(0, 12)} cannot be read: ${(error as Error).message}`);
+    toldOf.add(id);
+    return 'unreadable';
+  }
 }
 
 /** Readers see the old or the new one, never half of it. */

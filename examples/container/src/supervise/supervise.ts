@@ -33,22 +33,28 @@ export async function supervise(record: HeldRecord, starter: Socket, assignment:
   let wake = () => {};
   const early: number[] = [];
   const start = new AbortController();
-  const kill = (number: number) => {
-    const known = isEnd(number, flags.stopSignal) ? record.update({ stopped: true }) : undefined;
+  const send = (number: number) => {
     if (container) container.child.kill(number);
     else if (number === SIGKILL) start.abort();
     else early.push(number);
+    const { state } = record;
     // What stands still does not end.
-    if (known && isLive(known) && known.status === 'paused')
-      thaw(record.home, known).catch((error: Error) => complain(error.message));
+    if (isEnd(number, flags.stopSignal) && isLive(state) && state.status === 'paused')
+      thaw(record.home, state).catch((error: Error) => complain(error.message));
   };
-  // As from a service manager when the machine goes down: what `iso stop` does.
+  const kill = (number: number) => {
+    if (isEnd(number, flags.stopSignal)) record.update({ stopped: true });
+    send(number);
+  };
+  let goingDown = false;
+  // As from a service manager when the machine goes down: what `iso stop` does, but that nobody has said that it is not to run. When the
+  // machine is up again its policy counts.
   process.on('SIGTERM', () => {
-    record.update({ stopped: true });
-    kill(parseSignal(flags.stopSignal ?? 'TERM'));
+    goingDown = true;
+    send(parseSignal(flags.stopSignal ?? 'TERM'));
     wake();
     const ms = stopMs(flags.stopTimeout ?? STOP_SECONDS);
-    if (ms !== undefined) setTimeout(() => kill(SIGKILL), ms).unref();
+    if (ms !== undefined) setTimeout(() => send(SIGKILL), ms).unref();
   });
   const use = { tty, interactive, once: interactive && !flags.detach };
   const wishes = { signal: (name: string) => kill(parseSignal(name)), giveUp: () => wake() };
@@ -86,7 +92,7 @@ export async function supervise(record: HeldRecord, starter: Socket, assignment:
         container = started;
         clients.serve(started, keep);
         if (plan && health) monitor = new health.Monitor(record, started, plan);
-        for (const number of early.splice(0)) kill(number);
+        for (const number of early.splice(0)) send(number);
         setImmediate(lighten);
       },
       () => clients.dropSlow(),
@@ -114,7 +120,7 @@ export async function supervise(record: HeldRecord, starter: Socket, assignment:
     const ranMs = performance.now() - startedAt;
     // Whoever ends it says so under the same lock.
     record.update((state) => {
-      delay = restarts.next({ exitCode, ranMs, stopped: state.stopped ?? false });
+      delay = restarts.next({ exitCode, ranMs, stopped: goingDown || (state.stopped ?? false) });
       if (delay === undefined) return {};
       const restartCount = state.restartCount + 1;
       return { ...ended, status: 'restarting', restartCount, pid: undefined, cgroup: undefined };
@@ -129,7 +135,7 @@ export async function supervise(record: HeldRecord, starter: Socket, assignment:
           resolve();
         };
       });
-      if (!record.state.stopped) continue;
+      if (!goingDown && !record.state.stopped) continue;
     }
     logged[Symbol.dispose]();
     clients.unlisten();

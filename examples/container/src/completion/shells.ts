@@ -1,0 +1,31 @@
+import { ASK } from './ask.js';
+
+/** For each shell what it is to read: it asks the command itself, so that it knows what the command knows. */
+export const shells = {
+  // Words by spaces alone: bash takes --pull=always and a:b apart, and puts back but what follows.
+  bash: `_iso() {
+  local words line
+  read -ra words <<<"\${COMP_LINE:0:COMP_POINT}"
+  [[ \${COMP_LINE:0:COMP_POINT} == *' ' ]] && words+=('')
+  local current="\${words[-1]}"
+  COMPREPLY=()
+  while IFS=$'\t' read -r line _; do
+    COMPREPLY+=("\${line#"\${current%"\${current##*[=:]}"}"}")
+  done < <(iso ${ASK} -- "\${words[@]:1}" 2>/dev/null)
+}
+complete -o default -F _iso iso
+`,
+  zsh: `#compdef iso
+_iso() {
+  local -a found
+  local word text
+  while IFS=$'\t' read -r word text; do
+    found+=("\${word//:/\\:}:$text")
+  done < <(iso ${ASK} -- "\${(@)words[2,CURRENT]}" 2>/dev/null)
+  if (( \${#found} )); then _describe iso found; else _files; fi
+}
+if [ "\${funcstack[1]}" = _iso ]; then _iso "$@"; else compdef _iso iso; fi
+`,
+  fish: `complete -c iso -a '(iso ${ASK} -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+`,
+} as const;
