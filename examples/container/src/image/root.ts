@@ -5,6 +5,7 @@ import {
   ImageError,
   type ImageLayout,
   type RunConfig,
+  type Store,
   StoreError,
   unpackImage,
 } from '@iso/unionfs';
@@ -43,11 +44,11 @@ export async function makeLayer(
 ): Promise<RunConfig> {
   const { pull: when, driver, size } = options;
   const layout = await openLayout(home);
-  const image = await find(layout, name, when);
-  if (image.layers.length === 0) throw new UsageError(`the image ${name} has no layers`);
   await using store = await openSnapshots(home, driver);
   // What other commands left whose processes were killed.
   await store.cleanup();
+  const image = await find(layout, name, when, store);
+  if (image.layers.length === 0) throw new UsageError(`the image ${name} has no layers`);
   using _kept = await store.lease(image.chainId as string);
   const bar = progress('unpacking');
   const parent = await unpackImage(image, store, { onProgress: bar.layer }).finally(bar.close);
@@ -107,7 +108,7 @@ export async function removeLayer(home: string, id: string, driver: DriverName |
   }
 }
 
-async function find(layout: ImageLayout, name: string, when: PullPolicy): Promise<Image> {
+async function find(layout: ImageLayout, name: string, when: PullPolicy, store: Store): Promise<Image> {
   if (when !== 'always') {
     try {
       return (await findImage(layout, name)).image;
@@ -115,5 +116,5 @@ async function find(layout: ImageLayout, name: string, when: PullPolicy): Promis
       if (when === 'never' || !ImageError.is(error, 'notFound')) throw error;
     }
   }
-  return layout.image((await pull(layout, name)).descriptor);
+  return layout.image((await pull(layout, name, { store })).descriptor);
 }

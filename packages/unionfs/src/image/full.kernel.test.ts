@@ -150,8 +150,15 @@ describe('a full file system', () => {
       const file = join(place, 'export');
       const save = (format: ExportOptions['format']) => writeFile(file, exportImages([base], { format }));
       const temporary = process.env.TMPDIR;
+      const arriving = join(folder, 'arriving.tar');
+      const more = sketchImage([
+        tar({ path: 'g', content: randomBytes(MEGA / 2) }),
+        tar({ path: 'h', content: randomBytes(MEGA / 2) }),
+      ]);
+      writeFileSync(arriving, tar(...layoutFiles(more.blobs, [more.descriptor])));
       const works: [name: string, work: () => Promise<unknown>][] = [
         ['build', build],
+        ['import and unpack', () => importImages(layout, arriving, { name: 'arriving', unpack: { store } })],
         ['copy to a layout', () => copyImage(layout, 'base', other)],
         ['oci-archive', () => save('oci-archive')],
         ['docker-archive', () => save('docker-archive')],

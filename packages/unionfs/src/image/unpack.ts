@@ -27,7 +27,7 @@ export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'for
  * @param options - limits, id map, progress, signal
  * @returns the chainID of the whole image: the parent for a container's snapshot. A store's `gc()` needs it as a root, see
  * `ImageLayout.roots()`; hold a lease on it until something lies on it.
- * @throws {@link ImageError} `notFound` for an image without layers, ArchiveError for layers that are hostile or not what the image says;
+ * @throws {@link ImageError} `notFound` for an image without layers, `tooLarge` for one of more than 500, ArchiveError for layers that are hostile or not what the image says;
  * StoreError, KernelError; the signal's reason. Whole layers stay, of the one at hand nothing does.
  *
  * @example
@@ -61,6 +61,9 @@ export interface UnpackLayersOptions extends UnpackImageOptions {
   arrived?: (layer: ImageLayer) => Promise<void>;
 }
 
+/** What the kernel's overlay takes at the most; and each record of a store names all layers below. */
+const LAYERS_MAX = 500;
+
 /** Compressed bytes that are worth a thread of their own: starting one takes as long as unpacking these. */
 const THREAD_WORTH = 8 << 20;
 
@@ -80,6 +83,11 @@ export async function unpackLayers(
   options: UnpackLayersOptions = {},
 ): Promise<Set<string>> {
   const { signal, onProgress, arrived, ...settings } = options;
+  if (layers.length > LAYERS_MAX) {
+    throw new ImageError('tooLarge', `an image of ${layers.length} layers, ${LAYERS_MAX} are allowed`, {
+      hint: 'put them together where the image is made',
+    });
+  }
   const waiting = signal ? { signal } : {};
   using _ = await store.lease(...layers.map(({ chainId }) => chainId));
   using __ = await layout.content.hold(waiting);
