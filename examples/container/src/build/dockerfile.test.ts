@@ -95,11 +95,13 @@ ENTRYPOINT ["$X"]
 ARG E=md
 COPY --parents --exclude=*.$E --exclude=!a.md --link x y /to/
 COPY --parents=false x /to
-ADD --exclude=*.txt d /to/`;
+ADD --exclude=*.txt d /to/
+ADD --checksum=sha256:$E https://example.org/$E#x /to/`;
     expect(steps(text).slice(1)).toEqual([
       { copy: ['x', 'y'], to: '/to/', exclude: ['*.md', '!a.md'], parents: true },
       { copy: ['x'], to: '/to' },
       { add: ['d'], to: '/to/', exclude: ['*.txt'] },
+      { add: ['https://example.org/md#x'], to: '/to/', checksum: 'sha256:md' },
     ]);
     expect(() => steps('FROM scratch\nCOPY --from=a --from=b x y')).toThrow('--from is given twice');
     expect(() => steps('FROM scratch\nCOPY --parents=maybe x y')).toThrow('neither true nor false');

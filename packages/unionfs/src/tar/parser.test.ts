@@ -201,6 +201,29 @@ describe('archives of ours', () => {
     );
   });
 
+  it('are the same entries where content is skipped', () => {
+    fc.assert(
+      fc.property(fc.array(arbitrary, { maxLength: 8 }), fc.integer({ min: 1, max: 2000 }), (list, size) => {
+        const seen: TarEntry[] = [];
+        let ends = 0;
+        const handler = { entry: (entry: TarEntry) => seen.push(entry), data: () => {}, end: () => ends++ };
+        const parser = new TarParser(handler);
+        const bytes = write(list);
+        for (let at = 0; at < bytes.length; ) {
+          parser.write(bytes.subarray(at, at + size));
+          at += Math.min(size, bytes.length - at);
+          const { skippable } = parser;
+          expect(() => parser.skip(skippable + 1)).toThrow(RangeError);
+          parser.skip(skippable);
+          at += skippable;
+        }
+        parser.finish();
+        expect([seen, ends]).toEqual([list.map(({ entry }) => entry), list.length]);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   it('are to Python what they are to us', () => {
     // Python's times are floating-point numbers.
     const whole = arbitrary.map(({ entry, content }) => {

@@ -116,6 +116,7 @@ export class TarParser {
    */
   skip(length: number): void {
     if (length > this.skippable) throw new RangeError(`${length} bytes are more than can be skipped`);
+    if (length === 0) return;
     this.#left -= length;
     this.#place += length;
     this.#offset += length;
