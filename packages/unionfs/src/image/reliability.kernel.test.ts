@@ -43,10 +43,12 @@ const code = `
     const open = [];
     try {
       open.push(await layout.content.hold());
-      await iso.importImages(layout, folder + '/' + i + '.tar', { name: 'image-' + i });
+      // Half of them are unpacked on their way in, and the layers side by side.
+      const unpack = below(2) ? { unpack: { store, atOnce: 2 } } : {};
+      await iso.importImages(layout, folder + '/' + i + '.tar', { name: 'image-' + i, ...unpack });
       const image = await layout.image('image-' + i);
       open.push(await store.lease(image.chainId));
-      const parent = await iso.unpackImage(image, store);
+      const parent = await iso.unpackImage(image, store, { atOnce: 2 });
       const box = 'box-' + process.pid + '-' + below(1e9);
       await store.prepare(box, { parent, temporary: true });
       {
@@ -201,7 +203,7 @@ describe.skipIf(!root)(`images and their store${root ? '' : ' [needs root]'}`, (
     }
   });
 
-  it(`are whole after ${kills} kills of processes that use them at once`, { timeout: kills * 15_000 }, async () => {
+  it(`are whole after ${kills} kills of processes that use them at once`, { timeout: 120_000 + kills * 15_000 }, async () => {
     const workers: Worker[] = [];
     const ended: Worker[] = [];
     const begin = async () => {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
+import { invalid } from '@iso/sys';
 import { ImageError } from '../content/error.js';
 import type { ExtractWarning } from '../layer/extract.js';
 import { LayerThread } from '../layer/thread.js';
@@ -11,6 +12,11 @@ import { deferred, inParallel } from './parallel.js';
 
 /** How {@link unpackImage} works. */
 export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'format' | 'base'> {
+  /**
+   * Layers that are unpacked side by side; default is one for each processor, where they have enough to do. One after the other it is with
+   * drivers whose layers are copies.
+   */
+  atOnce?: number;
   signal?: AbortSignal;
   /** Told how far each layer is. */
   onProgress?: (at: LayerProgress) => void;
@@ -82,7 +88,8 @@ export async function unpackLayers(
   store: Store,
   options: UnpackLayersOptions = {},
 ): Promise<Set<string>> {
-  const { signal, onProgress, arrived, ...settings } = options;
+  const { signal, onProgress, arrived, atOnce = lanesFor(layers), ...settings } = options;
+  if (!Number.isSafeInteger(atOnce) || atOnce < 1) throw invalid(`not a number of layers: ${atOnce}`);
   if (layers.length > LAYERS_MAX) {
     throw new ImageError('tooLarge', `an image of ${layers.length} layers, ${LAYERS_MAX} are allowed`, {
       hint: 'put them together where the image is made',
@@ -92,7 +99,7 @@ export async function unpackLayers(
   using _ = await store.lease(...layers.map(({ chainId }) => chainId));
   using __ = await layout.content.hold(waiting);
   await using threads = new LayerThreads();
-  const lanes = store.takesLate ? lanesFor(layers) : 1;
+  const lanes = store.takesLate ? atOnce : 1;
   const unpacked = new Set<string>();
   const steps = layers.map((layer, i) => ({ layer, parent: layers[i - 1]?.chainId, committed: deferred() }));
   await inParallel(steps, lanes, async (step) => {
