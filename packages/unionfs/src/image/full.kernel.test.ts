@@ -111,7 +111,7 @@ describe('a full file system', () => {
 
   it.skipIf(!root)(
     `ends a build and an export with a typed error, and harms nothing${needs}`,
-    { timeout: 120_000 },
+    { timeout: process.env.ISO_LONG ? 1_200_000 : 120_000 },
     async () => {
       using mount = MountTree.create('tmpfs', { parameters: { size: String(8 * MEGA) } });
       const place = `/proc/${process.pid}/fd/${mount.fd.number}`;
