@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UnsupportedError } from '@iso/sys';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { conform, passed } from '../testing/conformance.js';
+import { conform, PATIENCE, passed } from '../testing/conformance.js';
 import { devicemapper } from './devicemapper.js';
 
 const root = process.getuid?.() === 0;
@@ -38,7 +38,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const mapped = () => execFileSync('dmsetup', ['ls'], { encoding: 'utf8' }).trim();
 
 describe('devicemapper', () => {
-  it.skipIf(missing !== undefined)(`passes${needs}`, { timeout: 240_000 }, () => {
+  it.skipIf(missing !== undefined)(`passes${needs}`, { timeout: PATIENCE }, () => {
     // Thirteen mounts on an emulated processor.
     const omit = process.env.ISO_LONG ? '' : 'layers on layers';
     expect(conform('devicemapper', at('layers'), { driver: small, omit })).toEqual(passed(omit));

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { conform, passed } from '../testing/conformance.js';
+import { conform, PATIENCE, passed } from '../testing/conformance.js';
 import { zfs } from './zfs.js';
 
 const root = process.getuid?.() === 0;
@@ -35,7 +35,7 @@ shift
 `;
 
 describe('zfs', () => {
-  it.skipIf(skip)(`passes on zfs-fuse, which sets times to whole seconds${needs}`, { timeout: 240_000 }, () => {
+  it.skipIf(skip)(`passes on zfs-fuse, which sets times to whole seconds${needs}`, { timeout: PATIENCE }, () => {
     const before = ['unshare', '-m', '--propagation', 'private', 'sh', '-c', DAEMON, 'sh', folder];
     // Each of that case's thirteen layers is a dataset, which takes the daemon a second.
     const omit = process.env.ISO_LONG ? '' : 'layers on layers';

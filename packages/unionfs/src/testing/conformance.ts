@@ -4,6 +4,9 @@ import type { DriverName } from '../driver/driver.js';
 import type { DriverOptions } from '../driver/probe.js';
 import { type ConformanceCase, conformance } from '../testsuite/index.js';
 
+/** Milliseconds that a driver has for all cases: those of a program, or on an emulated processor, take minutes. */
+export const PATIENCE = process.env.ISO_LONG ? 1_800_000 : 240_000;
+
 /** On what was built: from the sources, the worker thread of each layer would first compile them. */
 const SCRIPT = `
 import { readdirSync } from 'node:fs';
@@ -49,7 +52,7 @@ export function conform(
   const command = [...before, ...node, name, root, JSON.stringify(driver), omit, JSON.stringify(run)];
   const { stdout, stderr } = spawnSync(command[0] as string, command.slice(1), {
     encoding: 'utf8',
-    timeout: 240_000,
+    timeout: PATIENCE,
     killSignal: 'SIGKILL',
     cwd: import.meta.dirname,
     // Node's own options of the test runner would lead to the sources again.
