@@ -1,6 +1,6 @@
 // Runs the conformance suite of what was built, without a test runner: for virtual machines, whose emulated processor takes minutes to load
 // one. DRIVER is on the machine's own file system, DRIVER@btrfs, @xfs or @ext4 on one in a file. The report is as vitest's.
-//   node packages/unionfs/scripts/conform.js REPORT overlay2 vfs btrfs@btrfs devicemapper
+//   npm run conform -w packages/unionfs -- REPORT overlay2 vfs btrfs@btrfs devicemapper
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
