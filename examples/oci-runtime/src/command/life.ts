@@ -23,14 +23,19 @@ const creating = (name: string) =>
     .option('--no-pivot', 'ignored: the root is always pivoted into')
     .option('--no-new-keyring', 'leave it the caller’s session keyring');
 
-const surroundingsOf = ({ newKeyring, ...flags }: CreateFlags) => ({ ...flags, callersKeys: !newKeyring });
+/** A container in the making, and of what. */
+const asked = (id: string, { newKeyring, ...flags }: CreateFlags, command: Command) => {
+  const options = command.optsWithGlobals<GlobalOptions>();
+  const cgroups = options.cgroupManager !== 'disabled';
+  return { container: openContainer(options, id), what: { ...flags, cgroups, callersKeys: !newKeyring } };
+};
 
 /** `iso-oci create`. */
 export const create = creating('create')
   .description('make a container whose program waits for start')
   .action(async (id: string, flags: CreateFlags, command: Command) => {
-    const container = openContainer(command.optsWithGlobals<GlobalOptions>(), id);
-    const child = await container.create(surroundingsOf(flags));
+    const { container, what } = asked(id, flags, command);
+    const child = await container.create(what);
     try {
       writePid(flags, child.pid);
     } catch (error) {
@@ -52,8 +57,8 @@ export const run = creating('run')
   .description('create, start, wait for its end and delete')
   .option('-d, --detach', 'leave it running')
   .action(async (id: string, flags: CreateFlags, command: Command) => {
-    const container = openContainer(command.optsWithGlobals<GlobalOptions>(), id);
-    const child = await container.create(surroundingsOf(flags));
+    const { container, what } = asked(id, flags, command);
+    const child = await container.create(what);
     try {
       writePid(flags, child.pid);
       await container.start();

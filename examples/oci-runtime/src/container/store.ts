@@ -27,8 +27,8 @@ export interface Saved {
   init?: ProcessIdentity;
   /** Whether it was let go. */
   started: boolean;
-  /** Path of its cgroup, below the top of the hierarchies, where one could be made. */
-  cgroup: string;
+  /** Path of its cgroup, below the top of the hierarchies, where one could be made; absent where none was to be. */
+  cgroup?: string;
   /** As it was when the container was made. */
   config: Config;
 }
