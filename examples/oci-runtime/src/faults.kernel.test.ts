@@ -189,6 +189,14 @@ describe.skipIf(needs)(`faults${needs}`, () => {
     expect(lab.oci('create', '--bundle', bundle, 'box')).toMatchObject({ code: 0 });
   });
 
+  it('create without cgroups that is killed when its process waits already', { timeout: HOUR }, () => {
+    const words = ['--cgroup-manager', 'disabled', 'create', '--bundle', bundle, 'box'];
+    expect(failing('rename:signal=SIGKILL:when=2', ...words).hit).toBe(true);
+    expect(readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && isOurs(pid))).toHaveLength(1);
+    expect(lab.oci('delete', '--force', 'box')).toMatchObject({ code: 0 });
+    expect(left()).toEqual(clean);
+  });
+
   it.each(['setns', 'execveat', 'memfd_create', 'capset', 'openat2', 'socketpair'])(
     'exec where %s fails, or is its last',
     { timeout: HOUR },

@@ -1,6 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { type Exit, signalNumber } from '@iso/process';
+import type { Fd } from '@iso/sys';
 import { Command } from 'commander';
+import { attachHere } from '../container/foreground.js';
 import { NoContainerError, RuntimeError } from '../error.js';
 import { type GlobalOptions, openContainer } from './options.js';
 
@@ -18,7 +20,7 @@ const creating = (name: string) =>
     .argument('<id>')
     .option('-b, --bundle <directory>', 'with config.json and the root', '.')
     .option('--pid-file <path>', 'file for the number of its first process')
-    .option('--preserve-fds <count>', 'descriptors from 3 on that it keeps', Number, 0)
+    .option('--preserve-fds <count>', 'descriptors from 3 on that it keeps', descriptors, 0)
     .option('--console-socket <path>', 'socket that its terminal is sent to')
     .option('--no-pivot', 'ignored: the root is always pivoted into')
     .option('--no-new-keyring', 'leave it the caller’s session keyring');
@@ -29,6 +31,12 @@ const asked = (id: string, { newKeyring, ...flags }: CreateFlags, command: Comma
   const cgroups = options.cgroupManager !== 'disabled';
   return { container: openContainer(options, id), what: { ...flags, cgroups, callersKeys: !newKeyring } };
 };
+
+/** A number of descriptors, from the command line. */
+export function descriptors(text: string): number {
+  if (!/^\d{1,5}$/.test(text)) throw new RuntimeError(`not a number of descriptors: ${JSON.stringify(text)}`);
+  return Number(text);
+}
 
 /** `iso-oci create`. */
 export const create = creating('create')
@@ -58,7 +66,9 @@ export const run = creating('run')
   .option('-d, --detach', 'leave it running')
   .action(async (id: string, flags: CreateFlags, command: Command) => {
     const { container, what } = asked(id, flags, command);
-    const child = await container.create(what);
+    let shown: Promise<void> | undefined;
+    const here = flags.detach ? {} : { onTerminal: (master: Fd) => void (shown = attachHere(master)) };
+    const child = await container.create({ ...what, ...here });
     try {
       writePid(flags, child.pid);
       await container.start();
@@ -68,6 +78,7 @@ export const run = creating('run')
     }
     if (flags.detach) return void child.unref();
     process.exitCode = exitCode(await child.exited);
+    await shown;
     await container.delete();
   });
 

@@ -178,7 +178,7 @@ describe.skipIf(needs)(`config.json${needs}`, () => {
     );
     const lines = stdout.trim().split('\n');
     expect(lines.every((line) => / shared:\d+ /.test(line))).toBe(true);
-    const host = readFileSync('/proc/self/mountinfo', 'utf8').match(/(?<=shared:)\d+/g) ?? [];
+    const host: string[] = readFileSync('/proc/self/mountinfo', 'utf8').match(/(?<=shared:)\d+/g) ?? [];
     expect(stdout.match(/(?<=shared:)\d+/g)?.filter((group) => host.includes(group))).toEqual([]);
   });
 

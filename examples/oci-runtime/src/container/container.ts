@@ -6,7 +6,7 @@ import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
 import { cgroupPath, createCgroup } from './cgroup.js';
 import { runHooks } from './hooks.js';
-import { hold, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
+import { hold, holdersOf, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
 import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
 import type { Saved, Store } from './store.js';
 
@@ -73,6 +73,7 @@ export class Container {
     try {
       // Before anything is made: who is killed meanwhile leaves what can be removed.
       this.#store.write(saved);
+      if (saved.cgroup !== undefined) this.#store.noteGroup(this.id, saved.cgroup);
       cgroup = cgroups ? await createCgroup(this.id, config) : undefined;
       using gate = Fd.open(this.#store.gate(this.id), { flags: O.RDWR });
       child = await launchFirst(bundle, config.process, { cgroup, gate }, surroundings);
@@ -224,18 +225,25 @@ export class Container {
    */
   async delete({ force = false } = {}): Promise<void> {
     using _held = this.#store.lock(this.id);
-    const saved = this.#store.read(this.id);
+    const { saved, cgroup } = force ? this.#store.rest(this.id) : this.#rest();
+    // Whoever made it was killed before it could say what it had made: that waits at the gate.
+    if (!saved?.init) for (const one of holdersOf(this.#store.gate(this.id))) signal(one, SIGKILL);
     if (saved) {
       const { status } = await this.#describe(saved);
       if (status !== 'stopped' && !force && status !== 'created')
         throw new RuntimeError(`cannot delete container ${this.id} that is not stopped: ${status}`);
       if (saved.init && isAlive(saved.init)) await this.#end(saved);
-      const group = await this.#group(saved);
-      // With whatever stayed behind in it.
-      await group?.[Symbol.asyncDispose]();
     }
+    const group = await this.#group({ cgroup });
+    // With whatever stayed behind in it.
+    await group?.[Symbol.asyncDispose]();
     this.#store.remove(this.id);
     if (saved) await runHooks(saved.config, 'poststop', await this.#describe(saved)).catch(() => {});
+  }
+
+  #rest(): { saved: Saved | undefined; cgroup: string | undefined } {
+    const saved = this.#store.read(this.id);
+    return { saved, cgroup: saved?.cgroup };
   }
 
   async #end(saved: Saved): Promise<void> {
@@ -261,7 +269,7 @@ export class Container {
     return saved;
   }
 
-  async #group({ cgroup }: Saved): Promise<Cgroup | undefined> {
+  async #group({ cgroup }: { cgroup?: string | undefined }): Promise<Cgroup | undefined> {
     if (cgroup === undefined) return undefined;
     try {
       return await Cgroup.open(cgroup);

@@ -8,7 +8,7 @@ import { attributesOf, sysctlsOf } from '../config/process.js';
 import type { Bundle } from '../config/read.js';
 import { schedulingOf } from '../config/scheduling.js';
 import type { Config, ProcessConfig } from '../config/spec.js';
-import { connectConsole } from './console.js';
+import { connectConsole, ownConsole } from './console.js';
 import type { ProcessIdentity } from './identity.js';
 
 /** What a process has of who starts it. */
@@ -19,6 +19,8 @@ export interface Surroundings {
   preserveFds?: number;
   /** Path of the socket that gets its terminal. */
   consoleSocket?: string;
+  /** Gets its terminal where there is no socket: whoever waits for its end. */
+  onTerminal?: (master: Fd) => void;
 }
 
 /**
@@ -104,15 +106,18 @@ type Confinement = Pick<SpawnOptions, 'gate'> & { confine: readonly Part[] };
 
 async function launch(
   process_: ProcessConfig,
-  { preserveFds = 0, consoleSocket, callersKeys = false }: Surroundings,
+  { preserveFds = 0, consoleSocket, onTerminal, callersKeys = false }: Surroundings,
   more: Confinement,
 ): Promise<Child> {
   const [file = '', ...args] = process_.args ?? [];
-  const terminal = connectConsole(process_, consoleSocket);
+  const own = process_.terminal && consoleSocket === undefined && onTerminal ? ownConsole(process_) : undefined;
+  const { master, ...terminal } = own ?? { ...connectConsole(process_, consoleSocket), master: undefined };
   try {
     const stdio = Array.from({ length: 3 + preserveFds }, (_, i) => (terminal.console && i < 3 ? 'ignore' : i));
     const confine = callersKeys ? more.confine : [ownKeys, ...more.confine];
-    return await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    const child = await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    if (master) onTerminal?.(master());
+    return child;
   } finally {
     terminal.console?.close();
   }
