@@ -189,6 +189,14 @@ describe.skipIf(needs)(`faults${needs}`, () => {
     expect(lab.oci('create', '--bundle', bundle, 'box')).toMatchObject({ code: 0 });
   });
 
+  it('create that is killed takes no cgroup of another with it', { timeout: HOUR }, () => {
+    expect(lab.oci('create', '--bundle', bundle, 'box')).toMatchObject({ code: 0 });
+    for (const name of ['rename', 'symlink', 'openat2'])
+      failing(`${name}:signal=SIGKILL:when=1`, 'create', '--bundle', bundle, 'other');
+    expect(lab.oci('delete', '--force', 'other')).toMatchObject({ code: 0 });
+    expect(lab.oci('state', 'box').stdout).toMatch(/"created"/);
+  });
+
   it('create without cgroups that is killed when its process waits already', { timeout: HOUR }, () => {
     const words = ['--cgroup-manager', 'disabled', 'create', '--bundle', bundle, 'box'];
     expect(failing('rename:signal=SIGKILL:when=2', ...words).hit).toBe(true);

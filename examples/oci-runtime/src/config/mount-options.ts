@@ -1,7 +1,7 @@
 import type { MountFlags } from '@iso/mounts';
 
 /** How mounts travel between a mount and its peers. */
-export type PropagationWord = 'private' | 'slave' | 'shared' | 'unbindable';
+type PropagationWord = 'private' | 'slave' | 'shared' | 'unbindable';
 
 /** What the options of a mount say. */
 export interface MountWords {

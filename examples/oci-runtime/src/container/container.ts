@@ -71,6 +71,9 @@ export class Container {
     let cgroup: Cgroup | undefined;
     let child: Child | undefined;
     try {
+      // What is noted below is this container's to remove: it must not be another's.
+      using there = await this.#group(saved);
+      if (there?.controllers.length) throw new RuntimeError(`the cgroup ${saved.cgroup} is there already`);
       // Before anything is made: who is killed meanwhile leaves what can be removed.
       this.#store.write(saved);
       if (saved.cgroup !== undefined) this.#store.noteGroup(this.id, saved.cgroup);
