@@ -66,7 +66,8 @@ describe.skipIf(needs)(`faults${needs}`, () => {
   function failing(fault: string, ...args: string[]): { code: number | null; stderr: string; hit: boolean } {
     const trace = join(lab.folder, 'trace');
     const name = fault.split(':')[0];
-    const strace = ['-f', '-qq', '-o', trace, '-e', `trace=${name}`, '-e', `inject=${fault}`];
+    // Detached: a container that stays is traced on, and is not to be waited for.
+    const strace = ['-D', '-f', '-qq', '-o', trace, '-e', `trace=${name}`, '-e', `inject=${fault}`];
     const errors = join(lab.folder, 'stderr');
     const words = [process.execPath, ...command, '--root', lab.store, ...args].map((word) => `'${word}'`).join(' ');
     // Its output goes to files: what stays behind would keep pipes open.
@@ -118,7 +119,7 @@ describe.skipIf(needs)(`faults${needs}`, () => {
     const trace = join(lab.folder, 'count');
     spawnSync(
       'strace',
-      ['-f', '-qq', '-o', trace, '-e', `trace=${name}`, process.execPath, ...command, '--root', lab.store, ...args],
+      ['-D', '-f', '-qq', '-o', trace, '-e', `trace=${name}`, process.execPath, ...command, '--root', lab.store, ...args],
       {
         stdio: 'ignore',
       },
