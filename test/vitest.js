@@ -40,7 +40,7 @@ export function kernelTests() {
 export function builtCommand(root) {
   return {
     ISO_CLI: join(root, 'examples/container/dist/cli.js'),
-    ISO_OCI: join(root, 'examples/oci-runtime/dist/cli.js'),
+    ISO_OCI: join(root, 'examples/oci-runtime/bin/iso-oci.js'),
   };
 }
 

@@ -20,7 +20,7 @@ export function withCopy(folder, owner, work) {
     execFileSync('cp', ['-a', 'node_modules', folder]);
     // What was built is not among the repository's files.
     const built = readdirSync('packages').map((name) => `packages/${name}/dist`);
-    execFileSync('cp', ['-a', '--parents', ...built, 'examples/container/dist', folder]);
+    execFileSync('cp', ['-a', '--parents', ...built, 'examples/container/dist', 'examples/oci-runtime/dist', folder]);
     execFileSync('chown', ['-R', `${owner}:${owner}`, folder]);
     return work();
   } finally {

@@ -7,6 +7,7 @@ import { judgeSkips, vitestArguments } from '../vitest.js';
 import { kernels, runInVm } from '../vm/vm.js';
 
 const cli = new URL('../../examples/container/dist/cli.js', import.meta.url).pathname;
+const oci = new URL('../../examples/oci-runtime/bin/iso-oci.js', import.meta.url).pathname;
 
 const LONG = process.env.ISO_LONG !== undefined;
 
@@ -34,6 +35,9 @@ const files = [
         'packages/cgroups/src/systemd',
         'packages/unionfs/src/driver/devicemapper',
         'examples/container/src/attack',
+        'examples/oci-runtime/src/config',
+        'examples/oci-runtime/src/engines',
+        'examples/oci-runtime/src/oci.',
         'packages/netns/src/namespace/tun',
         'packages/netns/src/network/networks',
         'packages/netns/src/route/route',
@@ -65,6 +69,7 @@ async function virtualMachine(kernel, place, files, init) {
         'ISO_SLOW=1',
         ...(LONG ? ['ISO_LONG=1'] : []),
         `ISO_CLI=${cli}`,
+        `ISO_OCI=${oci}`,
         process.execPath,
         ...vitestArguments(report, what),
       ],

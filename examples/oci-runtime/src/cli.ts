@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { Command, CommanderError, Option } from 'commander';
 import type { GlobalOptions } from './command/options.js';
 import { RuntimeError } from './error.js';
@@ -41,17 +40,21 @@ const iso = new Command('iso-oci')
     if (systemdCgroup || cgroupManager === 'systemd') throw new RuntimeError('cgroups by systemd cannot be made yet');
   });
 
-const asked = process.argv.slice(2).find((word) => Object.hasOwn(commands, word));
-const wanted = asked === undefined ? Object.keys(commands) : [asked];
-for (const name of wanted) iso.addCommand(await (commands[name] as () => Promise<Command>)());
-for (const command of [iso, ...iso.commands]) command.exitOverride();
-
-try {
-  await iso.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
-  else {
-    logError(error instanceof Error ? error.message : String(error), iso.opts());
-    process.exitCode = 1;
+/** Runs the command line of this process. */
+async function main(): Promise<void> {
+  const asked = process.argv.slice(2).find((word) => Object.hasOwn(commands, word));
+  const wanted = asked === undefined ? Object.keys(commands) : [asked];
+  for (const name of wanted) iso.addCommand(await (commands[name] as () => Promise<Command>)());
+  for (const command of [iso, ...iso.commands]) command.exitOverride();
+  try {
+    await iso.parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
+    else {
+      logError(error instanceof Error ? error.message : String(error), iso.opts());
+      process.exitCode = 1;
+    }
   }
 }
+
+void main();

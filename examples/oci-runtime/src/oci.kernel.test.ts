@@ -156,6 +156,20 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(groups()).toBe('');
   });
 
+  it('has a terminal for who waits for it without a console socket', () => {
+    const bundle = lab.bundle('terminal', ['sh', '-c', 'tty; exit 6'], (config) =>
+      Object.assign(config.process as object, { terminal: true }),
+    );
+    expect(lab.oci('run', '--bundle', bundle, 'terminal')).toMatchObject({ code: 6, stdout: '/dev/pts/0\r\n' });
+    expect(lab.oci('create', '--bundle', bundle, 'terminal')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/--console-socket/),
+    });
+    expect(lab.oci('run', '--detach', '--bundle', lab.bundle('asleep', ['sleep', '60']), 'asleep').code).toBe(0);
+    expect(lab.oci('exec', '--tty', 'asleep', 'tty')).toMatchObject({ code: 0, stdout: '/dev/pts/0\r\n' });
+    expect(lab.oci('delete', '--force', 'asleep').code).toBe(0);
+  });
+
   it('writes a configuration that it runs itself', () => {
     const folder = mkdtempSync(join(lab.folder, 'spec-'));
     expect(lab.oci('spec', '--bundle', folder).code).toBe(0);
@@ -190,6 +204,20 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(lab.oci('list', '-q').stdout).toBe('twice\n');
     expect(lab.oci('delete', '--force', 'twice').code).toBe(0);
     expect(groups()).toBe('');
+  });
+
+  it('removes what nobody can read the state of any more, where it is told to', () => {
+    const bundle = lab.bundle('damaged', ['sleep', '60']);
+    expect(lab.oci('create', '--bundle', bundle, 'damaged').code).toBe(0);
+    const pid = JSON.parse(lab.oci('state', 'damaged').stdout).pid;
+    writeFileSync(join(lab.store, 'damaged/state.json'), '{"version":1,"id":"dam');
+    expect(lab.oci('state', 'damaged').code).toBe(1);
+    expect(lab.oci('delete', 'damaged').code).toBe(1);
+    expect(lab.oci('delete', '--force', 'damaged')).toMatchObject({ code: 0 });
+    expect(existsSync(`/proc/${pid}/root`)).toBe(false);
+    expect(lab.oci('create', '--preserve-fds', '1e9', '--bundle', bundle, 'many').stderr).toMatch(
+      /number of descriptors/,
+    );
   });
 
   it('is not kept waiting by what stands where config.json belongs', () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { capabilityNames } from '@iso/capabilities';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '@iso/mounts';
 import { Command } from 'commander';
-import { mountOptions } from '../config/mounts.js';
+import { mountOptions } from '../config/mount-options.js';
 import { names } from '../config/namespaces.js';
 import type { Config } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
@@ -64,7 +64,7 @@ export const features = new Command('features').description('what it can do, as 
   const all = {
     ociVersionMin: '1.0.0',
     ociVersionMax: '1.2.0',
-    hooks: ['prestart', 'createRuntime', 'poststart', 'poststop'],
+    hooks: ['prestart', 'createRuntime', 'startContainer', 'poststart', 'poststop'],
     mountOptions,
     linux: {
       namespaces: Object.keys(names),
@@ -77,7 +77,7 @@ export const features = new Command('features').description('what it can do, as 
       apparmor: { enabled: false },
       selinux: { enabled: false },
       intelRdt: { enabled: false },
-      mountExtensions: { idmap: { enabled: false } },
+      mountExtensions: { idmap: { enabled: true } },
     },
   };
   process.stdout.write(`${JSON.stringify(all, null, 2)}\n`);

@@ -1,8 +1,10 @@
+import type { Fd } from '@iso/sys';
 import { Command } from 'commander';
 import { readProcess } from '../config/read.js';
 import type { ProcessConfig } from '../config/spec.js';
+import { attachHere } from '../container/foreground.js';
 import { RuntimeError } from '../error.js';
-import { exitCode, writePid } from './life.js';
+import { descriptors, exitCode, writePid } from './life.js';
 import { openContainer } from './options.js';
 
 interface ExecFlags {
@@ -29,7 +31,7 @@ export const exec = new Command('exec')
   .option('-p, --process <path>', 'JSON that describes it')
   .option('--pid-file <path>', 'file for its number')
   .option('-d, --detach', 'leave it running')
-  .option('--preserve-fds <count>', 'descriptors from 3 on that it keeps', Number, 0)
+  .option('--preserve-fds <count>', 'descriptors from 3 on that it keeps', descriptors, 0)
   .option('-t, --tty', 'give it a terminal')
   .option('--console-socket <path>', 'socket that its terminal is sent to')
   .option('--cwd <path>', 'its working directory')
@@ -40,7 +42,12 @@ export const exec = new Command('exec')
     const container = openContainer(command.optsWithGlobals(), id);
     const like = container.saved().config.process as ProcessConfig;
     const process_ = flags.process ? within(like, readProcess(flags.process)) : described(like, words, flags);
-    const child = await container.exec({ ...process_, ...(flags.tty ? { terminal: true } : {}) }, flags);
+    let shown: Promise<void> | undefined;
+    const here = flags.detach ? {} : { onTerminal: (master: Fd) => void (shown = attachHere(master)) };
+    const child = await container.exec(
+      { ...process_, ...(flags.tty ? { terminal: true } : {}) },
+      { ...flags, ...here },
+    );
     try {
       writePid(flags, child.pid);
     } catch (error) {
@@ -49,6 +56,7 @@ export const exec = new Command('exec')
     }
     if (flags.detach) return void child.unref();
     process.exitCode = exitCode(await child.exited);
+    await shown;
   });
 
 /** What is not said of privileges is as the container's first process has it, and never as the caller. */

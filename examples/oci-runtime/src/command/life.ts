@@ -1,6 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { type Exit, signalNumber } from '@iso/process';
+import type { Fd } from '@iso/sys';
 import { Command } from 'commander';
+import { attachHere } from '../container/foreground.js';
 import { NoContainerError, RuntimeError } from '../error.js';
 import { type GlobalOptions, openContainer } from './options.js';
 
@@ -18,19 +20,30 @@ const creating = (name: string) =>
     .argument('<id>')
     .option('-b, --bundle <directory>', 'with config.json and the root', '.')
     .option('--pid-file <path>', 'file for the number of its first process')
-    .option('--preserve-fds <count>', 'descriptors from 3 on that it keeps', Number, 0)
+    .option('--preserve-fds <count>', 'descriptors from 3 on that it keeps', descriptors, 0)
     .option('--console-socket <path>', 'socket that its terminal is sent to')
     .option('--no-pivot', 'ignored: the root is always pivoted into')
     .option('--no-new-keyring', 'leave it the caller’s session keyring');
 
-const surroundingsOf = ({ newKeyring, ...flags }: CreateFlags) => ({ ...flags, callersKeys: !newKeyring });
+/** A container in the making, and of what. */
+const asked = (id: string, { newKeyring, ...flags }: CreateFlags, command: Command) => {
+  const options = command.optsWithGlobals<GlobalOptions>();
+  const cgroups = options.cgroupManager !== 'disabled';
+  return { container: openContainer(options, id), what: { ...flags, cgroups, callersKeys: !newKeyring } };
+};
+
+/** A number of descriptors, from the command line. */
+export function descriptors(text: string): number {
+  if (!/^\d{1,5}$/.test(text)) throw new RuntimeError(`not a number of descriptors: ${JSON.stringify(text)}`);
+  return Number(text);
+}
 
 /** `iso-oci create`. */
 export const create = creating('create')
   .description('make a container whose program waits for start')
   .action(async (id: string, flags: CreateFlags, command: Command) => {
-    const container = openContainer(command.optsWithGlobals<GlobalOptions>(), id);
-    const child = await container.create(surroundingsOf(flags));
+    const { container, what } = asked(id, flags, command);
+    const child = await container.create(what);
     try {
       writePid(flags, child.pid);
     } catch (error) {
@@ -52,8 +65,10 @@ export const run = creating('run')
   .description('create, start, wait for its end and delete')
   .option('-d, --detach', 'leave it running')
   .action(async (id: string, flags: CreateFlags, command: Command) => {
-    const container = openContainer(command.optsWithGlobals<GlobalOptions>(), id);
-    const child = await container.create(surroundingsOf(flags));
+    const { container, what } = asked(id, flags, command);
+    let shown: Promise<void> | undefined;
+    const here = flags.detach ? {} : { onTerminal: (master: Fd) => void (shown = attachHere(master)) };
+    const child = await container.create({ ...what, ...here });
     try {
       writePid(flags, child.pid);
       await container.start();
@@ -63,6 +78,7 @@ export const run = creating('run')
     }
     if (flags.detach) return void child.unref();
     process.exitCode = exitCode(await child.exited);
+    await shown;
     await container.delete();
   });
 

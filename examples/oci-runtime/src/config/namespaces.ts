@@ -50,7 +50,12 @@ export function namespacesOf(config: Config): Part {
   return namespaces(options as NamespacesOptions);
 }
 
-const range = ({ containerID, hostID, size }: IdMapping) => ({ inside: containerID, outside: hostID, count: size });
+/** A range of ids as `UserNamespace` takes it. */
+export const range = ({ containerID, hostID, size }: IdMapping) => ({
+  inside: containerID,
+  outside: hostID,
+  count: size,
+});
 
 /**
  * The namespaces that a process is in and this one is not.

@@ -1,9 +1,8 @@
-import { type CapabilitiesOptions, capabilities, lastCapability, namesOf } from '@iso/capabilities';
 import type { Attributes, ResourceName } from '@iso/process';
-import { Profile, seccomp } from '@iso/seccomp';
 import { AT, O, type Part } from '@iso/sys';
 import { RuntimeError } from '../error.js';
-import type { CapabilitySet, Config, ProcessConfig } from './spec.js';
+import { processors } from './scheduling.js';
+import type { Config, ProcessConfig } from './spec.js';
 
 /**
  * An environment as `spawn` takes it.
@@ -22,11 +21,12 @@ export function variablesOf(env: readonly string[]): Record<string, string> {
  * @throws {@link RuntimeError} for what there is not
  */
 export function attributesOf(process_: ProcessConfig): Attributes & { env: Record<string, string>; cwd: string } {
-  const { user = {}, env = [], cwd, oomScoreAdj, rlimits = [] } = process_;
+  const { user = {}, env = [], cwd, oomScoreAdj, rlimits = [], execCPUAffinity } = process_;
   return {
     uid: user.uid ?? 0,
     gid: user.gid ?? 0,
-    groups: user.additionalGids ?? [],
+    // Where none are named those of the caller go, as far as a plain user's namespace lets them.
+    ...(user.additionalGids ? { groups: user.additionalGids } : {}),
     umask: user.umask ?? 0o022,
     env: variablesOf(env),
     cwd,
@@ -38,52 +38,13 @@ export function attributesOf(process_: ProcessConfig): Attributes & { env: Recor
       ]),
     ),
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj }),
+    ...(execCPUAffinity?.final ? { affinity: processors(execCPUAffinity.final) } : {}),
   };
 }
 
 /** What JSON has of numbers ends before the kernel's "no limit" does. */
 function limit(value: number): number | 'unlimited' {
   return value > Number.MAX_SAFE_INTEGER ? 'unlimited' : value;
-}
-
-/**
- * Capabilities and no_new_privs of a process.
- *
- * @param process_ - as it was described
- * @returns parts of its launch
- */
-export function privilegesOf({ capabilities: sets, noNewPrivileges = false }: ProcessConfig): Part[] {
-  // Names that this kernel does not know yet are passed over, as by other runtimes.
-  const known = new Set(namesOf((1n << BigInt(lastCapability() + 1)) - 1n));
-  const of = (set: CapabilitySet) =>
-    (sets?.[set] ?? []).map((name) => name.replace(/^CAP_/, '')).filter((name) => known.has(name));
-  // A set that is not named is empty: nothing of the caller's stays.
-  const options = {
-    bounding: of('bounding'),
-    permitted: of('permitted'),
-    effective: of('effective'),
-    inheritable: of('inheritable'),
-    // What is not inheritable cannot be ambient; other runtimes pass it over too.
-    ambient: of('ambient').filter((name) => of('inheritable').includes(name)),
-  };
-  return [capabilities({ ...options, noNewPrivileges } as CapabilitiesOptions)];
-}
-
-/**
- * The filter of system calls of a configuration.
- *
- * @param config - of the bundle
- * @returns parts of the launch
- * @throws {@link RuntimeError} for a filter that wants a listener
- */
-export function filterOf({ linux, process: first }: Config): Part[] {
-  if (!linux?.seccomp) return [];
-  const { listenerPath, listenerMetadata, ...data } = linux.seccomp as Record<string, unknown>;
-  if (listenerPath !== undefined || listenerMetadata !== undefined)
-    throw new RuntimeError('linux.seccomp.listenerPath cannot be applied');
-  const profile = Profile.parse({ syscalls: [], ...data });
-  const filter = profile.filter({ capabilities: first?.capabilities?.bounding ?? [] });
-  return [seccomp(filter, { flags: profile.flags, noNewPrivileges: first?.noNewPrivileges ?? false })];
 }
 
 /**

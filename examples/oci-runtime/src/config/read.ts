@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { RuntimeError } from '../error.js';
-import type { Config, LinuxConfig, ProcessConfig } from './spec.js';
+import type { Config, HookConfig, LinuxConfig, ProcessConfig } from './spec.js';
 
 /** A bundle as it was when it was read: later changes of its files change nothing. */
 export interface Bundle {
@@ -61,12 +61,25 @@ function checkConfig(config: Config, path: string): void {
   for (const mount of config.mounts ?? []) {
     if (typeof mount?.destination !== 'string' || !isAbsolute(mount.destination))
       throw wrong(`the destination of a mount is ${JSON.stringify(mount?.destination)}, no absolute path`);
-    if (mount.uidMappings || mount.gidMappings) throw wrong(`${mount.destination}: mounts with mapped ids`);
   }
   if (config.process) checkProcess(config.process, path);
   if (config.linux) checkLinux(config.linux, wrong);
-  for (const point of ['createContainer', 'startContainer'] as const)
-    if (config.hooks?.[point]?.length) throw wrong(`hooks.${point} cannot be run`);
+  for (const [point, hooks] of Object.entries(config.hooks ?? {})) {
+    if (!hookPoints.includes(point)) throw wrong(`no point of hooks is called ${JSON.stringify(point)}`);
+    for (const hook of hooks ?? []) checkHook(hook, point, wrong);
+  }
+  if (config.hooks?.createContainer?.length) throw wrong('hooks.createContainer cannot be run');
+}
+
+const hookPoints = ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'];
+
+function checkHook({ path, args, env, timeout }: HookConfig, point: string, wrong: (what: string) => Error): void {
+  const words = (list: unknown) =>
+    list === undefined || (Array.isArray(list) && list.every((one) => typeof one === 'string'));
+  if (typeof path !== 'string' || !isAbsolute(path)) throw wrong(`hooks.${point}: path is no absolute path`);
+  if (!words(args) || !words(env)) throw wrong(`hooks.${point}: args and env are lists of words`);
+  if (timeout !== undefined && !(Number.isInteger(timeout) && timeout > 0 && timeout < 2 ** 21))
+    throw wrong(`hooks.${point}: timeout is no number of seconds`);
 }
 
 function checkProcess(process_: ProcessConfig, path: string): void {
@@ -77,11 +90,11 @@ function checkProcess(process_: ProcessConfig, path: string): void {
   if (typeof cwd !== 'string' || !isAbsolute(cwd)) throw wrong('process.cwd is no absolute path');
   if (!Array.isArray(env) || env.some((variable) => typeof variable !== 'string' || !variable.includes('=')))
     throw wrong('process.env is no list of NAME=VALUE');
-  for (const name of ['apparmorProfile', 'selinuxLabel', 'scheduler', 'ioPriority', 'execCPUAffinity'] as const)
+  for (const name of ['apparmorProfile', 'selinuxLabel'] as const)
     if (process_[name]) throw wrong(`process.${name} cannot be applied`);
 }
 
-const propagations = ['', 'private', 'rprivate', 'slave', 'rslave'];
+const propagations = ['', 'private', 'rprivate', 'slave', 'rslave', 'shared', 'rshared'];
 
 /** What is passed over would be less confinement than was asked for. */
 function checkLinux(linux: LinuxConfig, wrong: (what: string) => RuntimeError): void {
@@ -91,6 +104,6 @@ function checkLinux(linux: LinuxConfig, wrong: (what: string) => RuntimeError): 
   if (!types.includes('mount')) throw wrong('linux.namespaces has none of type mount: the root would be the host’s');
   if (!propagations.includes(linux.rootfsPropagation ?? ''))
     throw wrong(`linux.rootfsPropagation ${linux.rootfsPropagation} cannot be applied`);
-  for (const name of ['intelRdt', 'personality', 'mountLabel'] as const)
+  for (const name of ['intelRdt', 'mountLabel'] as const)
     if (linux[name]) throw wrong(`linux.${name} cannot be applied`);
 }

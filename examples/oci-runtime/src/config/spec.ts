@@ -27,9 +27,20 @@ export interface ProcessConfig {
   oomScoreAdj?: number;
   apparmorProfile?: string;
   selinuxLabel?: string;
-  scheduler?: object;
-  ioPriority?: object;
-  execCPUAffinity?: object;
+  scheduler?: SchedulerConfig;
+  ioPriority?: { class?: string; priority?: number };
+  execCPUAffinity?: { initial?: string; final?: string };
+}
+
+/** How its time is given to a process, see sched_setattr(2). */
+export interface SchedulerConfig {
+  policy: string;
+  nice?: number;
+  priority?: number;
+  flags?: readonly string[];
+  runtime?: number;
+  deadline?: number;
+  period?: number;
 }
 
 /** A set of capabilities. */
@@ -94,5 +105,5 @@ export interface LinuxConfig {
   readonlyPaths?: readonly string[];
   mountLabel?: string;
   intelRdt?: object;
-  personality?: object;
+  personality?: { domain?: string; flags?: readonly string[] };
 }

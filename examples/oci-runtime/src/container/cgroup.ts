@@ -1,4 +1,4 @@
-import { Cgroup, CgroupError, type Controller, detect, fromOCI } from '@iso/cgroups';
+import { Cgroup, CgroupError, type Controller, detect, fromOCI, type Layout } from '@iso/cgroups';
 import { UnsupportedError } from '@iso/sys';
 import { usualRules } from '../config/devices.js';
 import type { Config } from '../config/spec.js';
@@ -23,7 +23,6 @@ export async function createCgroup(id: string, config: Config): Promise<Cgroup |
     const group = await parent.create(name, {
       controllers: everything(),
       limits: fromOCI({ ...rest, ...rules } as Parameters<typeof fromOCI>[0]),
-      onUnsupported: 'ignore',
     });
     try {
       for (const [file, value] of Object.entries(unified)) group.write(file, value);
@@ -63,21 +62,49 @@ function namesOf(path: string): string[] {
   return names;
 }
 
-/** Makes what is missing on the way; that stays, as with other runtimes: its next container comes there too. */
+/**
+ * Makes what is missing on the way; that stays, as with other runtimes: its next container comes there too. In each hierarchy by itself:
+ * an engine may have made, or be making, the same for a process of its own in some of them.
+ */
 async function openParent(names: readonly string[]): Promise<Cgroup> {
-  let group = await Cgroup.open('/');
-  for (const name of names) {
-    using above = group;
-    group = await openOrCreate(above, name);
-  }
-  return group;
+  const layout = detect();
+  const path = `/${names.join('/')}`;
+  for (const hierarchy of layout.hierarchies)
+    if (hierarchy.controllers.length > 0 && names.length > 0) await makeIn(only(layout, hierarchy), names);
+  return Cgroup.open(path, { layout });
 }
 
-async function openOrCreate(parent: Cgroup, name: string): Promise<Cgroup> {
+async function makeIn(layout: Layout, names: readonly string[]): Promise<void> {
+  let group = await Cgroup.open('/', { layout });
+  for (const name of names) {
+    using above = group;
+    group = await openOrCreate(above, name, layout);
+  }
+  group[Symbol.dispose]();
+}
+
+async function openOrCreate(parent: Cgroup, name: string, layout: Layout): Promise<Cgroup> {
   try {
-    return await parent.create(name, { controllers: everything() });
+    return await parent.open(name);
+  } catch (error) {
+    if (!CgroupError.is(error, 'removed')) throw error;
+  }
+  try {
+    return await parent.create(name, { controllers: layout.hierarchies.flatMap(({ controllers }) => controllers) });
   } catch (error) {
     if (!CgroupError.is(error, 'exists')) throw error;
     return parent.open(name);
   }
+}
+
+/** The layout of a machine that had this hierarchy alone. */
+function only(layout: Layout, hierarchy: Layout['hierarchies'][number]): Layout {
+  const { mount, controllers, version } = hierarchy;
+  return {
+    ...layout,
+    kind: version === 2 ? 'unified' : 'legacy',
+    unified: version === 2 ? mount : undefined,
+    v1: version === 2 ? {} : Object.fromEntries(controllers.map((name) => [name, mount])),
+    hierarchies: [hierarchy],
+  };
 }

@@ -1,4 +1,4 @@
-import { Fd, O, syscall } from '@iso/sys';
+import { addressOf, Fd, O, syscall } from '@iso/sys';
 import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
 
@@ -13,6 +13,13 @@ export interface ConsoleOptions {
   terminal?: { columns: number; rows: number };
 }
 
+/** A terminal whose master comes to this process. */
+export interface OwnConsole extends ConsoleOptions {
+  console: Fd;
+  /** Takes the master, once the process has started. */
+  master(): Fd;
+}
+
 /**
  * Connects to the socket that is to get a process's terminal.
  *
@@ -21,8 +28,8 @@ export interface ConsoleOptions {
  * @returns options of `spawn`; the socket is the caller's to close
  * @throws {@link RuntimeError} where a terminal and its socket do not go together
  */
-export function connectConsole({ terminal, consoleSize }: ProcessConfig, path: string | undefined): ConsoleOptions {
-  if (!terminal) {
+export function connectConsole(process_: ProcessConfig, path: string | undefined): ConsoleOptions {
+  if (!process_.terminal) {
     if (path === undefined) return {};
     throw new RuntimeError('a console socket for a process without a terminal');
   }
@@ -39,8 +46,50 @@ export function connectConsole({ terminal, consoleSize }: ProcessConfig, path: s
     socket.close();
     throw new RuntimeError(`console socket ${path}: ${(error as Error).message}`, { cause: error });
   }
+  return { console: socket, ...sizeOf(process_) };
+}
+
+/**
+ * A terminal for a process that is waited for here, and for which nobody gave a socket.
+ *
+ * @param process_ - as it was described
+ * @returns options of `spawn`
+ */
+export function ownConsole(process_: ProcessConfig): OwnConsole {
+  const pair = Buffer.alloc(8);
+  syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, pair);
+  const [ours, theirs] = [Fd.own(pair.readInt32LE(0)), Fd.own(pair.readInt32LE(4))];
   return {
-    console: socket,
-    ...(consoleSize ? { terminal: { columns: consoleSize.width, rows: consoleSize.height } } : {}),
+    console: theirs,
+    ...sizeOf(process_),
+    master: () => {
+      try {
+        return receive(ours);
+      } finally {
+        ours.close();
+      }
+    },
   };
 }
+
+function sizeOf({ consoleSize }: ProcessConfig): Pick<ConsoleOptions, 'terminal'> {
+  return consoleSize ? { terminal: { columns: consoleSize.width, rows: consoleSize.height } } : {};
+}
+
+/** A descriptor of a message that has been sent: see unix(7), struct msghdr and struct cmsghdr. */
+function receive(socket: Fd): Fd {
+  const block = (size: number) => Buffer.from(new ArrayBuffer(size));
+  const [text, vector, control, message] = [block(64), block(16), block(24), block(56)];
+  vector.writeBigUInt64LE(addressOf(text), 0);
+  vector.writeBigUInt64LE(BigInt(text.length), 8);
+  message.writeBigUInt64LE(addressOf(vector), 16);
+  message.writeBigUInt64LE(1n, 24);
+  message.writeBigUInt64LE(addressOf(control), 32);
+  message.writeBigUInt64LE(BigInt(control.length), 40);
+  syscall('recvmsg', socket, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (message.readBigUInt64LE(40) < 20n) throw new RuntimeError('the terminal of the process has not come');
+  return Fd.own(control.readInt32LE(16));
+}
+
+const MSG_DONTWAIT = 0x40;
+const MSG_CMSG_CLOEXEC = 0x40000000;

@@ -6,8 +6,8 @@ import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
 import { cgroupPath, createCgroup } from './cgroup.js';
 import { runHooks } from './hooks.js';
-import { hold, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
-import { launchBeside, launchFirst, type Surroundings } from './launch.js';
+import { hold, holdersOf, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
+import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
 import type { Saved, Store } from './store.js';
 
 /** What an engine is told of a container, see the runtime specification. */
@@ -28,6 +28,8 @@ const OCI_VERSION = '1.2.0';
 export interface CreateOptions extends Surroundings {
   /** Directory with config.json and the root. */
   bundle: string;
+  /** Whether it gets a cgroup; default true. */
+  cgroups?: boolean;
 }
 
 /** A container of a store: made, started, signalled, removed, by processes that come and go. */
@@ -52,7 +54,7 @@ export class Container {
    * @returns its first process
    * @throws {@link RuntimeError}, KernelError, CgroupError: what cannot be applied
    */
-  async create({ bundle: directory, ...surroundings }: CreateOptions): Promise<Child> {
+  async create({ bundle: directory, cgroups = true, ...surroundings }: CreateOptions): Promise<Child> {
     const bundle = readBundle(directory);
     const { config } = bundle;
     if (!config.process) throw new RuntimeError('config.json has no process');
@@ -63,15 +65,19 @@ export class Container {
       bundle: bundle.directory,
       created: new Date().toISOString(),
       started: false,
-      cgroup: cgroupPath(this.id, config),
+      ...(cgroups ? { cgroup: cgroupPath(this.id, config) } : {}),
       config,
     };
     let cgroup: Cgroup | undefined;
     let child: Child | undefined;
     try {
+      // What is noted below is this container's to remove: it must not be another's.
+      using there = await this.#group(saved);
+      if (there?.controllers.length) throw new RuntimeError(`the cgroup ${saved.cgroup} is there already`);
       // Before anything is made: who is killed meanwhile leaves what can be removed.
       this.#store.write(saved);
-      cgroup = await createCgroup(this.id, config);
+      if (saved.cgroup !== undefined) this.#store.noteGroup(this.id, saved.cgroup);
+      cgroup = cgroups ? await createCgroup(this.id, config) : undefined;
       using gate = Fd.open(this.#store.gate(this.id), { flags: O.RDWR });
       child = await launchFirst(bundle, config.process, { cgroup, gate }, surroundings);
       const init = identityOf(child.pid);
@@ -103,11 +109,29 @@ export class Container {
     const { status } = await this.#describe(saved);
     if (status !== 'created' || !init) throw new RuntimeError(`cannot start a container that is ${status}`);
     using gate = Fd.open(this.#store.gate(this.id), { flags: O.WRONLY | O.NONBLOCK });
+    await this.#runInside(saved, init);
     this.#store.write({ ...saved, started: true });
     attempt('write', gate, '\n', 1);
     // Nobody reads it any more once the program is executed, or could not be.
     await watchFd(gate, { for: 'readable', signal: AbortSignal.timeout(EXEC_MS) });
     await runHooks(config, 'poststart', await this.#describe(saved)).catch(() => {});
+  }
+
+  /** Hooks that are the last before its program: where one fails, that never runs. */
+  async #runInside(saved: Saved, init: ProcessIdentity): Promise<void> {
+    const { config } = saved;
+    const first = config.process;
+    if (!first || !config.hooks?.startContainer?.length) return;
+    try {
+      using pidfd = hold(init);
+      if (!pidfd) throw new RuntimeError('container not running');
+      using cgroup = await this.#group(saved);
+      const inside = () => hookBeside(config, first, { cgroup, init, pidfd });
+      await runHooks(config, 'startContainer', await this.#describe(saved), inside);
+    } catch (error) {
+      await this.#end(saved);
+      throw error;
+    }
   }
 
   /** What it is now. */
@@ -204,18 +228,25 @@ export class Container {
    */
   async delete({ force = false } = {}): Promise<void> {
     using _held = this.#store.lock(this.id);
-    const saved = this.#store.read(this.id);
+    const { saved, cgroup } = force ? this.#store.rest(this.id) : this.#rest();
+    // Whoever made it was killed before it could say what it had made: that waits at the gate.
+    if (!saved?.init) for (const one of holdersOf(this.#store.gate(this.id))) signal(one, SIGKILL);
     if (saved) {
       const { status } = await this.#describe(saved);
       if (status !== 'stopped' && !force && status !== 'created')
         throw new RuntimeError(`cannot delete container ${this.id} that is not stopped: ${status}`);
       if (saved.init && isAlive(saved.init)) await this.#end(saved);
-      const group = await this.#group(saved);
-      // With whatever stayed behind in it.
-      await group?.[Symbol.asyncDispose]();
     }
+    const group = await this.#group({ cgroup });
+    // With whatever stayed behind in it.
+    await group?.[Symbol.asyncDispose]();
     this.#store.remove(this.id);
     if (saved) await runHooks(saved.config, 'poststop', await this.#describe(saved)).catch(() => {});
+  }
+
+  #rest(): { saved: Saved | undefined; cgroup: string | undefined } {
+    const saved = this.#store.read(this.id);
+    return { saved, cgroup: saved?.cgroup };
   }
 
   async #end(saved: Saved): Promise<void> {
@@ -241,7 +272,7 @@ export class Container {
     return saved;
   }
 
-  async #group({ cgroup }: Saved): Promise<Cgroup | undefined> {
+  async #group({ cgroup }: { cgroup?: string | undefined }): Promise<Cgroup | undefined> {
     if (cgroup === undefined) return undefined;
     try {
       return await Cgroup.open(cgroup);

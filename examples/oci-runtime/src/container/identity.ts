@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { attempt, Fd, KernelError } from '@iso/sys';
 
 /** A process that may be gone when it is looked for, and its number another's. */
@@ -66,6 +66,35 @@ export function signal(process_: ProcessIdentity, number: number): boolean {
   const result = attempt('pidfd_send_signal', pidfd, number, null, 0);
   if (result < 0 && result !== -ESRCH) throw new KernelError(result, { syscall: 'pidfd_send_signal' });
   return result === 0;
+}
+
+/**
+ * The processes that have a file open.
+ *
+ * @param path - of the file
+ * @returns those that this user may look at
+ */
+export function holdersOf(path: string): ProcessIdentity[] {
+  const file = statSync(path, { throwIfNoEntry: false });
+  if (!file) return [];
+  const holds = (fd: string) => {
+    try {
+      const { dev, ino } = statSync(fd);
+      return dev === file.dev && ino === file.ino;
+    } catch {
+      return false;
+    }
+  };
+  const descriptors = (pid: string) => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).map((fd) => `/proc/${pid}/fd/${fd}`);
+    } catch {
+      return [];
+    }
+  };
+  return readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid && descriptors(pid).some(holds))
+    .flatMap((pid) => identityOf(Number(pid)) ?? []);
 }
 
 const ESRCH = 3;

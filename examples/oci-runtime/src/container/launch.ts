@@ -1,12 +1,14 @@
 import type { Cgroup } from '@iso/cgroups';
-import { type Child, type SpawnOptions, spawn } from '@iso/process';
+import { type Child, type RunOptions, type SpawnOptions, spawn } from '@iso/process';
 import type { Fd, Part } from '@iso/sys';
 import { rootOf } from '../config/mounts.js';
 import { namespacesOf, namespacesOfProcess } from '../config/namespaces.js';
-import { attributesOf, filterOf, privilegesOf, sysctlsOf } from '../config/process.js';
+import { privilegesOf } from '../config/privileges.js';
+import { attributesOf, sysctlsOf } from '../config/process.js';
 import type { Bundle } from '../config/read.js';
+import { schedulingOf } from '../config/scheduling.js';
 import type { Config, ProcessConfig } from '../config/spec.js';
-import { connectConsole } from './console.js';
+import { connectConsole, ownConsole } from './console.js';
 import type { ProcessIdentity } from './identity.js';
 
 /** What a process has of who starts it. */
@@ -17,6 +19,8 @@ export interface Surroundings {
   preserveFds?: number;
   /** Path of the socket that gets its terminal. */
   consoleSocket?: string;
+  /** Gets its terminal where there is no socket: whoever waits for its end. */
+  onTerminal?: (master: Fd) => void;
 }
 
 /**
@@ -39,12 +43,20 @@ export function launchFirst(
     confine: [
       ...(cgroup ? [cgroup] : []),
       namespacesOf(config),
-      rootOf({ directory, config }),
+      ...rootOf({ directory, config }),
       ...sysctlsOf(config),
-      ...privilegesOf(first),
-      ...filterOf(config),
+      ...schedulingOf(config, first),
+      ...privilegesOf(config, first),
     ],
   });
+}
+
+/** The container that a process is started beside. */
+export interface Neighbour {
+  cgroup: Cgroup | undefined;
+  /** Its first process, and what holds that. */
+  init: ProcessIdentity;
+  pidfd: Fd;
 }
 
 /**
@@ -52,39 +64,60 @@ export function launchFirst(
  *
  * @param config - of the container
  * @param added - the process
- * @param places - the container's cgroup; its first process and what holds that
+ * @param neighbour - the container
  * @param surroundings - descriptors, terminal
  * @returns the process
  */
 export function launchBeside(
   config: Config,
   added: ProcessConfig,
-  { cgroup, init, pidfd }: { cgroup: Cgroup | undefined; init: ProcessIdentity; pidfd: Fd },
+  neighbour: Neighbour,
   surroundings: Surroundings,
 ): Promise<Child> {
-  return launch(added, surroundings, {
+  return launch(added, surroundings, beside(config, added, neighbour));
+}
+
+/**
+ * What a hook that runs in a container is launched with: it is who the container's own program will be.
+ *
+ * @param config - of the container
+ * @param first - its first process
+ * @param neighbour - the container
+ */
+export function hookBeside(config: Config, first: ProcessConfig, neighbour: Neighbour): RunOptions {
+  const { gate, confine } = beside(config, first, neighbour);
+  return { ...attributesOf(first), ...(gate === undefined ? {} : { gate }), confine: [ownKeys, ...confine] };
+}
+
+function beside(config: Config, added: ProcessConfig, { cgroup, init, pidfd }: Neighbour): Confinement {
+  return {
     // What executes it is a sealed file: a script that names its own executable gets that, and not Node (CVE-2019-5736).
     gate: 'open',
     confine: [
       ...(cgroup ? [cgroup] : []),
       namespacesOfProcess(init, pidfd),
-      ...privilegesOf(added),
-      ...filterOf({ ...config, process: added }),
+      ...schedulingOf(config, added),
+      ...privilegesOf(config, added),
     ],
-  });
+  };
 }
+
+type Confinement = Pick<SpawnOptions, 'gate'> & { confine: readonly Part[] };
 
 async function launch(
   process_: ProcessConfig,
-  { preserveFds = 0, consoleSocket, callersKeys = false }: Surroundings,
-  more: Pick<SpawnOptions, 'gate'> & { confine: readonly Part[] },
+  { preserveFds = 0, consoleSocket, onTerminal, callersKeys = false }: Surroundings,
+  more: Confinement,
 ): Promise<Child> {
   const [file = '', ...args] = process_.args ?? [];
-  const terminal = connectConsole(process_, consoleSocket);
+  const own = process_.terminal && consoleSocket === undefined && onTerminal ? ownConsole(process_) : undefined;
+  const { master, ...terminal } = own ?? { ...connectConsole(process_, consoleSocket), master: undefined };
   try {
     const stdio = Array.from({ length: 3 + preserveFds }, (_, i) => (terminal.console && i < 3 ? 'ignore' : i));
     const confine = callersKeys ? more.confine : [ownKeys, ...more.confine];
-    return await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    const child = await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    if (master) onTerminal?.(master());
+    return child;
   } finally {
     terminal.console?.close();
   }
@@ -96,8 +129,9 @@ const ownKeys: Part = {
     const KEYCTL_JOIN_SESSION_KEYRING = 1;
     program.step('privileges', 'keyctl', [KEYCTL_JOIN_SESSION_KEYRING, null], {
       text: 'keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)',
-      // A kernel without keys, or a filter over this process.
-      ignore: ['ENOSYS', 'EPERM'],
+      // A kernel without keys has none to be kept from.
+      ignore: ['ENOSYS'],
+      hint: { EPERM: 'a filter over this process forbids a session keyring of its own: --no-new-keyring does without' },
     });
   },
 };

@@ -4,9 +4,11 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -27,14 +29,15 @@ export interface Saved {
   init?: ProcessIdentity;
   /** Whether it was let go. */
   started: boolean;
-  /** Path of its cgroup, below the top of the hierarchies, where one could be made. */
-  cgroup: string;
+  /** Path of its cgroup, below the top of the hierarchies, where one could be made; absent where none was to be. */
+  cgroup?: string;
   /** As it was when the container was made. */
   config: Config;
 }
 
 const NAME = /^[a-zA-Z0-9_+.-]{1,1024}$/;
 const GATE = 'gate';
+const GROUP = 'cgroup';
 const S_IFIFO = 0o010000;
 
 /**
@@ -121,6 +124,32 @@ export class Store {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       if (!this.ids().includes(id)) throw new NoContainerError(id);
       return undefined;
+    }
+  }
+
+  /** Notes which cgroup a container is to have: a link, which is there whole or not at all, whatever becomes of its state. */
+  noteGroup(id: string, cgroup: string): void {
+    symlinkSync(cgroup, join(this.#root, id, GROUP));
+  }
+
+  /**
+   * What can still be read of a container that is to be removed.
+   *
+   * @param id - of the container
+   * @returns its state, undefined where there is none to read; its cgroup
+   * @throws {@link NoContainerError} where there is no container
+   */
+  rest(id: string): { saved: Saved | undefined; cgroup: string | undefined } {
+    let saved: Saved | undefined;
+    try {
+      saved = this.read(id);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+    }
+    try {
+      return { saved, cgroup: readlinkSync(join(this.#root, id, GROUP)) };
+    } catch {
+      return { saved, cgroup: saved?.cgroup };
     }
   }
 

@@ -39,6 +39,10 @@ export class Lab {
       'true',
       'umount',
       'mount',
+      'mkdir',
+      'uname',
+      'ionice',
+      'readlink',
     ];
     for (const tool of tools) symlinkSync('busybox', join(this.rootfs, 'bin', tool));
   }
@@ -110,6 +114,6 @@ export class Lab {
 }
 
 /** What Node is given to run `iso-oci`. */
-const command: readonly string[] = process.env.ISO_OCI
+export const command: readonly string[] = process.env.ISO_OCI
   ? [process.env.ISO_OCI]
   : [...fromSources, fileURLToPath(new URL('../cli.ts', import.meta.url))];
