@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
+import { kernel, replaceKernel } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
 import { counter, match, Nft } from '../nft/index.js';
@@ -97,5 +98,41 @@ describe.skipIf(!root)('conntrack [needs root]', () => {
     expect(conntrack.removeAll({})).toBe(1);
     expect(ns.sysctl.get('net.netfilter.nf_conntrack_count')).toBe('0');
     close();
+  });
+
+  it('forgets many kinds of flows with few looks at the kernel’s table, each only its own', async () => {
+    const { ns, conntrack, close } = tracked();
+    await traffic(ns);
+    const real = kernel();
+    let dumps = 0;
+    // What answers a dump ends in NLMSG_DONE.
+    const undo = replaceKernel({
+      launch: (plan) => real.launch(plan),
+      call(name, args) {
+        const length = real.call(name, args);
+        const NLMSG_DONE = 3;
+        if (name === 'recvfrom' && Number(length) >= 16 && (args[1] as Buffer).readUInt16LE(4) === NLMSG_DONE)
+          dumps += 1;
+        return length;
+      },
+    });
+    try {
+      const nothing = Array.from({ length: 50 }, (_, i) => conntrack.removeAllLater({ destinationPort: 20_000 + i }));
+      const none = conntrack.removeAllLater({}, () => false);
+      await Promise.all([...nothing, none]);
+      expect(dumps).toBeGreaterThan(0);
+      expect(dumps).toBeLessThan(4);
+      expect(conntrack.list().length).toBe(3);
+      await Promise.all([
+        conntrack.removeAllLater({ family: 4, protocol: 17 }),
+        conntrack.removeAllLater({ family: 6 }, ({ original }) => original.destination === '::1'),
+      ]);
+      expect(conntrack.list().map(({ family, original }) => [family, original.protocol])).toEqual([[4, 6]]);
+      await conntrack.removeAllLater({});
+      expect(conntrack.list()).toEqual([]);
+    } finally {
+      undo();
+      close();
+    }
   });
 });

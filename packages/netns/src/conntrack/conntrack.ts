@@ -36,6 +36,10 @@ export interface FlowFilter {
  */
 export class Conntrack implements Disposable {
   readonly #socket: NetlinkSocket;
+  /** What is to be forgotten by the next look at the kernel's table. */
+  readonly #sought: ((flow: Flow) => boolean)[] = [];
+  #next: Promise<void> | undefined;
+  #last: Promise<void> = Promise.resolve();
 
   private constructor(socket: NetlinkSocket) {
     this.#socket = socket;
@@ -96,19 +100,29 @@ export class Conntrack implements Disposable {
   }
 
   /**
-   * The same as {@link Conntrack.removeAll} while the event loop goes on: a machine may have hundreds of thousands of flows.
+   * The same as {@link Conntrack.removeAll} while the event loop goes on: a machine may have hundreds of thousands of flows, and to find
+   * one of them the kernel looks through a table that all namespaces share, for 15 ms on a large machine. What is asked for while it does that is
+   * looked for together the next time.
    *
    * @param filter - which; `{}` is all
    * @param judge - of those, which; default all
-   * @returns how many
+   * @returns done when they are forgotten
    */
-  async removeAllLater(filter: FlowFilter, judge: (flow: Flow) => boolean = () => true): Promise<number> {
-    const read = reader(filter);
-    const flows = await this.#socket.dumpLater(listing(filter), (reply) => {
-      const flow = read(reply);
-      return flow && judge(flow) ? flow : undefined;
+  removeAllLater(filter: FlowFilter, judge: (flow: Flow) => boolean = () => true): Promise<void> {
+    this.#sought.push((flow) => matches(flow, filter) && judge(flow));
+    this.#next ??= this.#last.then(() => this.#removeSought());
+    return this.#next;
+  }
+
+  async #removeSought(): Promise<void> {
+    const sought = this.#sought.splice(0);
+    this.#last = (this.#next as Promise<void>).catch(() => {});
+    this.#next = undefined;
+    const flows = await this.#socket.dumpLater(listing({}), (reply) => {
+      const flow = readFlow(reply);
+      return flow && sought.some((wanted) => wanted(flow)) ? flow : undefined;
     });
-    return removed(flows.length ? await this.#socket.batchLater(flows.map(removal)) : []);
+    if (flows.length) removed(await this.#socket.batchLater(flows.map(removal)));
   }
 
   /**
@@ -183,8 +197,9 @@ function writeTuple(message: Message, tuple: Tuple, family: Family): void {
   });
 }
 
-function matches({ original, reply, mark }: Flow, filter: FlowFilter): boolean {
+function matches({ family, original, reply, mark }: Flow, filter: FlowFilter): boolean {
   const wanted = [
+    [filter.family, family],
     [filter.protocol, original.protocol],
     [filter.source, original.source],
     [filter.destination, original.destination],

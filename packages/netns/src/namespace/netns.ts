@@ -11,6 +11,7 @@ import { pin, pinPath, unpin } from './pin.js';
 import { IFF_UP_RUNNING, NS_GET_NSTYPE, NS_GET_USERNS, SIOCSIFFLAGS, SO } from './raw.js';
 import { type ListenOptions, listen } from './server.js';
 import { type ConnectOptions, connect, type DatagramOptions, datagram } from './socket.js';
+import { SocketQueue } from './socket-queue.js';
 import { Sysctl } from './sysctl.js';
 import { openTun, type Tun, type TunOptions } from './tun.js';
 
@@ -48,6 +49,7 @@ export class NetNS implements Disposable, Part {
   readonly #owner: Fd | undefined;
   /** Whether it is this process's own. */
   readonly #own: boolean;
+  readonly #sockets = new SocketQueue(this);
   #rtnl: Rtnetlink | undefined;
   #cookie: bigint | undefined;
 
@@ -187,11 +189,7 @@ export class NetNS implements Disposable, Part {
    */
   async socketAsync(domain: number, type: number, protocol = 0): Promise<Fd> {
     if (this.#own) return this.socket(domain, type, protocol);
-    let fd: Fd | undefined;
-    await this.errandAsync((program) =>
-      opening(program, 'socket', [domain, type | SOCK.CLOEXEC, protocol], (made) => (fd = made)),
-    );
-    return fd as unknown as Fd;
+    return this.#sockets.open(domain, type | SOCK.CLOEXEC, protocol);
   }
 
   /**

@@ -4,6 +4,7 @@ import { readlinkSync } from 'node:fs';
 import { createServer as createHttpServer, request } from 'node:http';
 import { type AddressInfo, createConnection } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { attempt, kernel, replaceKernel } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { fromSources } from '../../../../test/typescript.js';
 import { NetNS } from '../index.js';
@@ -56,6 +57,41 @@ describe.skipIf(!root)('Node’s own objects inside [needs root]', () => {
       each.close();
       await once(each, 'close');
     }
+  });
+
+  it('hundreds of sockets that are asked for at once are made by few children; one that is refused is no other’s fault', async () => {
+    using lab = NetNS.create();
+    const real = kernel();
+    let launches = 0;
+    const undo = replaceKernel({
+      call: (name, args) => real.call(name, args),
+      launch: (plan) => {
+        launches += 1;
+        return real.launch(plan);
+      },
+    });
+    const [INET, STREAM] = [2, 1];
+    try {
+      const asked = Array.from({ length: 200 }, (_, i) => lab.socketAsync(INET, i === 40 ? 77 : STREAM));
+      const outcomes = await Promise.allSettled(asked);
+      const made = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+      expect(new Set(made.map((fd) => fd.number)).size).toBe(199);
+      for (const fd of made) {
+        const address = Buffer.from([INET, 0, 0, 80, 127, 0, 0, 1, ...Buffer.alloc(8)]);
+        // Nobody listens in there.
+        expect(attempt('connect', fd, address, address.length)).toBe(-111);
+        fd.close();
+      }
+      expect(outcomes[40]).toMatchObject({ status: 'rejected', reason: { code: 'EINVAL', syscall: 'socket' } });
+      // One for the first, one for each 32, and those of the refused one's neighbours one by one.
+      expect(launches).toBeLessThan(45);
+    } finally {
+      undo();
+    }
+    const late = lab.socketAsync(INET, STREAM);
+    lab.close();
+    (await late).close();
+    await expect(lab.socketAsync(INET, STREAM)).rejects.toThrow(expect.objectContaining({ code: 'ERR_INVALID_STATE' }));
   });
 
   it('datagrams go and come inside', async () => {

@@ -114,7 +114,7 @@ describe('NetlinkSocket', () => {
     const quiet = { bytes: Buffer.alloc(0), result: EAGAIN };
     expect(withSocket([...interrupted(1), ...interrupted(2), quiet, ...good], read).value).toEqual([7]);
     const always = Array.from({ length: 10 }, (_, i) => [...interrupted(i + 1), ...(i ? [quiet] : [])]).flat();
-    expect(() => withSocket(always, read)).toThrow(code('EINTR', { info: { partial: [1] } }));
+    expect(() => withSocket(always, read)).toThrow(code('EINTR', { info: { partial: [1], before: [1] } }));
   });
 
   it('a malformed reply is EBADMSG, and what follows is read away', () => {

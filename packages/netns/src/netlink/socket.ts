@@ -157,12 +157,14 @@ export class NetlinkSocket implements Disposable {
    * @param message - with NLM_F_DUMP
    * @param decode - makes of each message a value to keep, or undefined; it must copy what it keeps
    * @returns the values, in the kernel's order
-   * @throws KernelError `EINTR` where ten attempts were interrupted: `info.partial` holds what the last one read
+   * @throws KernelError `EINTR` where ten attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
    * @throws KernelError as {@link NetlinkSocket.request}
    */
   dump<T>(message: Message, decode: (reply: Replies) => T | undefined): T[] {
     let values: T[] = [];
+    let before: T[] = [];
     for (let attempts = 0; attempts < DUMP_ATTEMPTS; attempts++) {
+      before = values;
       values = [];
       let interrupted = false;
       const { length } = datagram();
@@ -185,7 +187,7 @@ export class NetlinkSocket implements Disposable {
       syscall: 'recvfrom',
       call: message.call,
       hint: `what it lists changed during each of ${DUMP_ATTEMPTS} attempts; info.partial holds the last one`,
-      info: { partial: values },
+      info: { partial: values, before },
     });
   }
 

@@ -1,5 +1,6 @@
 import type { NetNS } from '../namespace/netns.js';
-import type { EgressRules, Restricted } from './egress/rules.js';
+import type { EgressRules } from './egress/rules.js';
+import type { Restricted } from './egress/tables.js';
 import type { Lease } from './lease.js';
 import type { Pool, PoolOptions } from './pool.js';
 import type { Translation } from './publication.js';

@@ -19,14 +19,8 @@ import {
   type TableSpec,
   type Transaction,
 } from '../nft/index.js';
-import {
-  EgressRules,
-  type EgressTables,
-  egressDispatch,
-  egressMaps,
-  type Restricted,
-  removalOf,
-} from './egress/rules.js';
+import { EgressRules } from './egress/rules.js';
+import { type EgressTables, egressDispatch, egressMaps, type Restricted, removalOf } from './egress/tables.js';
 import { obstacles } from './obstacles.js';
 import type { Translation } from './publication.js';
 

@@ -38,26 +38,29 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
     import { once } from 'node:events';
     import { NetNS } from '@iso/netns';
     import { Networks } from '@iso/netns/network';
-    const ns = (fd) => NetNS.open({ path: '/proc/${process.pid}/fd/' + fd });
+    // What is let go before it is closed is closed with a warning.
+    globalThis.held = [];
+    const hold = (value) => (held.push(value), value);
+    const ns = (fd) => hold(NetNS.open({ path: '/proc/${process.pid}/fd/' + fd }));
     const tell = (value) => console.log(JSON.stringify(value ?? null));
     const go = async () => { await once(process.stdin, 'data'); };
     const host = ns(${world.host.fd.number});
-    const networks = Networks.open({ directory: '${directory}', host });
-    globalThis.held = { host, networks };`;
+    const networks = hold(Networks.open({ directory: '${directory}', host }));
+    const get = (name) => hold(networks.get(name));`;
 
   it('one process makes it, another attaches, a third one is found by its name, detaches and removes', async () => {
     const before = state();
     {
       await using maker = new Other(`${opened()}
-        networks.create({ name: 'a b', subnets: ['10.50.0.0/24', 'fd00:50::/64'] });
+        hold(networks.create({ name: 'a b', subnets: ['10.50.0.0/24', 'fd00:50::/64'] }));
         tell(networks.list().map(({ name }) => name));`);
       expect(await maker.read()).toEqual(['a b']);
       await maker.end();
     }
     world.serve(world.outside, 80);
     await using user = new Other(`${opened()}
-      const box = NetNS.create();
-      const endpoint = await networks.get('a b').attach(box, { names: ['web'] });
+      const box = hold(NetNS.create());
+      const endpoint = await get('a b').attach(box, { names: ['web'] });
       box.listen({ port: 80 }, (socket) => socket.end('from the other process'));
       tell([endpoint.ip, endpoint.ip6]);
       await go();
@@ -88,7 +91,7 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
   it('what is to stay stays when its process ends, and another detaches it; not while somebody publishes it', async () => {
     networks.create({ name: 'app', subnets: ['10.50.0.0/24'] }).close();
     await using connects = new Other(`${opened()}
-      const network = networks.get('app');
+      const network = get('app');
       (await network.attach(ns(${world.a.fd.number}))).keep();
       network.close();
       tell('done');`);
@@ -96,7 +99,7 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
     await connects.end();
     expect(ip(world.a, '-4 addr show eth0')).toMatchObject([{ addr_info: [{ local: '10.50.0.2' }] }]);
     await using publishes = new Other(`${opened()}
-      const endpoint = networks.get('app').find(ns(${world.a.fd.number}));
+      const endpoint = get('app').find(ns(${world.a.fd.number}));
       const port = await endpoint.publish({ port: 80, host: '0.0.0.0', hostPort: 8080, mode: 'nat' });
       tell('published');
       await go();
@@ -123,8 +126,8 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
   it('two processes race for one port: one wins, the other is told who has it', async () => {
     networks.create({ name: 'app', subnets: ['10.50.0.0/24'] }).close();
     const racer = `${opened()}
-      const box = NetNS.create();
-      const endpoint = await networks.get('app').attach(box);
+      const box = hold(NetNS.create());
+      const endpoint = await get('app').attach(box);
       for (const protocol of ['tcp', 'udp']) {
         tell('ready');
         await go();
@@ -153,8 +156,8 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
       { length: 2 },
       () =>
         new Other(`${opened()}
-          const network = networks.get('app');
-          const boxes = Array.from({ length: 8 }, () => NetNS.create());
+          const network = get('app');
+          const boxes = Array.from({ length: 8 }, () => hold(NetNS.create()));
           tell('ready');
           await go();
           tell((await Promise.all(boxes.map((box) => network.attach(box)))).map(({ ip }) => ip));
@@ -190,9 +193,14 @@ describe.skipIf(!root)('networks that are kept [needs root]', () => {
     inside(world.host, 'nft flush ruleset');
     using network = networks.get('app');
     expect(inside(world.host, 'nft list ruleset')).toBe(rules);
-    await network.attach(world.a);
+    const endpoint = await network.attach(world.a);
     world.serve(world.outside, 80);
     expect(await reach(world.a, '192.0.2.2', 80)).toBe('192.0.2.1');
+    // Nor does it keep who is in it from leaving.
+    await endpoint.egress({ allow: ['192.0.2.2'] });
+    inside(world.host, 'nft flush ruleset');
+    await endpoint.detach();
+    expect(network.members).toEqual([]);
   });
 
   it('drivers of one’s own, and the wire of the host’s links', async () => {

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { kernel, replaceKernel } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { NetNS } from '../index.js';
 import { inside, ip, root } from '../testing/judge.js';
@@ -131,6 +132,36 @@ describe.skipIf(!root)('long dumps equal ip’s [needs root]', () => {
     });
     expect(same([ourLinks(links.list()), theirLinks(ns)])).toBe(true);
   }, 60_000);
+
+  it('links where no attempt to read them ends undisturbed, and parts are missing', () => {
+    using ns = NetNS.create();
+    const { links } = ns.rtnl;
+    for (let i = 0; i < 120; i++) links.create({ kind: 'ifb', name: `keep${i}` });
+    const real = kernel();
+    let [attempts, parts] = [0, 0];
+    const undo = replaceKernel({
+      launch: (plan) => real.launch(plan),
+      call(name, args) {
+        if (name === 'sendto') [attempts, parts] = [attempts + 1, 0];
+        const length = Number(real.call(name, args));
+        const bytes = args[1] as Buffer;
+        const [NEWLINK, DUMP_INTR, MULTI] = [16, 0x10, 2];
+        if (name !== 'recvfrom' || length < 16 || bytes.readUInt16LE(4) !== NEWLINK) return length;
+        const flags = bytes.readUInt16LE(6);
+        if (!(flags & MULTI)) return length;
+        bytes.writeUInt16LE(flags | DUMP_INTR, 6);
+        // Of one part only the first link arrives; of which differs from attempt to attempt.
+        return parts++ === attempts % 3 ? bytes.readUInt32LE(0) : length;
+      },
+    });
+    try {
+      const list = links.list();
+      expect(attempts).toBeGreaterThanOrEqual(10);
+      expect(list.map(({ name }) => name)).toEqual(ip(ns, 'link').map((link) => link.ifname));
+    } finally {
+      undo();
+    }
+  });
 
   const ROUTES = LONG ? 20_000 : 4000;
   it(`${ROUTES} routes while others come and go: those that stay are there once, as ip saw them before`, async () => {

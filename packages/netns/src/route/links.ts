@@ -212,12 +212,40 @@ export class Links {
       const { kind } = filter;
       message.nest(IFLA.LINKINFO, () => message.string(IFLA_INFO.KIND, kind), IFLA_INFO);
     }
-    const links = this.#rtnl.dump(message, RTM.NEWLINK, readLink);
+    const links = this.#dump(message, filter);
     // A kernel that does not filter answers with all.
     return links.filter(
       (link) =>
         (master === undefined || link.master === master) && (filter.kind === undefined || link.kind === filter.kind),
     );
+  }
+
+  /**
+   * Where others change links without a pause, on a machine with much to do, no dump ends undisturbed. Links of which the last two attempts
+   * saw both are there; those that one of them missed are asked for one by one.
+   */
+  #dump(message: Message, { stats = false }: LinkFilter): Link[] {
+    try {
+      return this.#rtnl.dump(message, RTM.NEWLINK, readLink);
+    } catch (error) {
+      if (!KernelError.is(error, 'EINTR')) throw error;
+      const { partial, before } = error.info as { partial: Link[]; before: Link[] };
+      const found = new Map(partial.map((link) => [link.index, link]));
+      for (const { index } of before) {
+        const link = found.has(index) ? undefined : this.#there(index, stats);
+        if (link) found.set(index, link);
+      }
+      return [...found.values()].sort((a, b) => a.index - b.index);
+    }
+  }
+
+  #there(index: number, stats: boolean): Link | undefined {
+    try {
+      return this.get(index, { stats });
+    } catch (error) {
+      if (KernelError.is(error, 'ENODEV')) return undefined;
+      throw error;
+    }
   }
 
   /**

@@ -36,10 +36,15 @@ export const root: boolean = process.getuid?.() === 0;
 export class Other implements AsyncDisposable {
   readonly process: ChildProcess;
   readonly #lines: AsyncIterator<string>;
+  #said = '';
 
   constructor(script: string) {
     const node = [...fromSources, '--input-type=module', '-e', script];
-    this.process = spawn(process.execPath, node, { cwd: home, stdio: ['pipe', 'pipe', 'inherit'] });
+    this.process = spawn(process.execPath, node, { cwd: home, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.process.stderr?.on('data', (chunk: Buffer) => {
+      process.stderr.write(chunk);
+      this.#said += chunk;
+    });
     // It may have ended.
     this.process.stdin?.on('error', () => {});
     this.#lines = createInterface({ input: this.process.stdout as Readable })[Symbol.asyncIterator]();
@@ -57,13 +62,14 @@ export class Other implements AsyncDisposable {
     this.process.stdin?.write('\n');
   }
 
-  /** Lets it go on to its end, or kills it. */
+  /** Lets it go on to its end, or kills it. Throws where it lost a descriptor. */
   async end(signal?: 'SIGKILL'): Promise<void> {
     const running = this.process.exitCode === null && this.process.signalCode === null;
     const exited = running ? once(this.process, 'exit') : undefined;
     if (signal) this.process.kill(signal);
     else this.process.stdin?.end('\n');
     await exited;
+    if (this.#said.includes('ISO_FD_LEAK')) throw new Error(this.#said);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -143,6 +143,17 @@ export function theirRoutes(ns: NetNS, args: string) {
   }));
 }
 
+/**
+ * Both, read of one state: a kernel goes on adding addresses and routes of its own, and takes up to two seconds to look for their duplicates,
+ * in which a slow machine has executed `ip` once.
+ */
+export function settled<T, U>(ours: () => T, theirs: () => U): [ours: T, theirs: U] {
+  for (let attempts = 10; ; attempts--) {
+    const [before, judged, after] = [ours(), theirs(), ours()];
+    if (attempts === 0 || JSON.stringify(before) === JSON.stringify(after)) return [after, judged];
+  }
+}
+
 /** Whether two are written the same: the first and the second of a pair. */
 export const same = ([ours, theirs]: unknown[]) => JSON.stringify(ours) === JSON.stringify(theirs);
 /** In an order of their own. */
