@@ -83,7 +83,7 @@ describe('in the foreground', () => {
 
   it('gives a terminal with -t, and ends its input with -it where ours ends', () => {
     // It has a name, by which it can be opened; the host's terminals have none here.
-    const look = `tty; echo by name >"$(tty)"; echo console >/dev/console; ls /dev/pts; sleep 0.3`;
+    const look = `tty; echo by name >"$(tty)"; echo console >/dev/console; ls -1 /dev/pts; sleep 0.3`;
     expect(shell(`iso run --rm -t / sh -c '${look}'`)).toMatchObject({
       status: 0,
       stdout: '/dev/pts/0\r\nby name\r\nconsole\r\n0\r\nptmx\r\n',

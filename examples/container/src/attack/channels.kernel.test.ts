@@ -69,7 +69,8 @@ describe.skipIf(missing)(`two containers${missing}`, () => {
       expect(await heard(common)).toBe(true);
     } finally {
       // It outlives who made it, where that is not in a namespace of its own.
-      if (name.startsWith('System V')) await spawn('ipcrm', ['-M', '4242'], { stdio: 'ignore' }).then(({ exited }) => exited);
+      if (name.startsWith('System V'))
+        await spawn('ipcrm', ['-M', '4242'], { stdio: 'ignore' }).then(({ exited }) => exited);
     }
   });
 });
