@@ -16,10 +16,10 @@ afterAll(() => {
   const left = iso('ps', '-aq').stdout.split('\n').filter(Boolean);
   if (left.length) iso('rm', '-f', ...left);
   rmSync(folder, { recursive: true, force: true });
-});
+}, 120_000);
 
 function iso(...args: string[]): SpawnSyncReturns<string> {
-  return spawnSync(process.execPath, [...command, ...args], { encoding: 'utf8', env, timeout: 60_000 });
+  return spawnSync(process.execPath, [...command, ...args], { encoding: 'utf8', env, timeout: 180_000 });
 }
 
 /** What it prints, where nothing is wrong. */
@@ -218,7 +218,7 @@ describe('the life of a container', () => {
     ok('start', '--all', '--filter', 'restart-policy=no', '--filter', 'label=boot');
     expect(up()).toContain('no');
     ok('rm', '-f', ...ids.map((id) => id.trim()));
-  }, 60_000);
+  }, 300_000);
 
   it('has a log in docker’s form, which is rotated and followed', async () => {
     const script =
