@@ -41,7 +41,8 @@ const processes: readonly Line[] = [
   { line: "printf 'a\\nb\\n' | docker run --rm -i box wc -l" },
   { line: 'echo lost | docker run --rm box wc -c' },
   {
-    line: `script -qec "docker run --rm -it box sh -c 'test -t 1 && tty; exit 5'" /dev/null`,
+    // Its own input lasts: where that ends it types something.
+    line: `sleep 20 | script -qec "docker run --rm -it box sh -c 'test -t 1 && tty; sleep 1; exit 5'" /dev/null`,
   },
   { line: 'docker run --rm --entrypoint echo box one two' },
   { line: "docker run --rm --init box sh -c 'test $$ -ne 1 && echo not the first; exit 9'" },
