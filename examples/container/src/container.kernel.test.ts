@@ -63,6 +63,24 @@ describe('iso run', () => {
     },
   );
 
+  it.skipIf(!limits || detect().kind === 'unified')(
+    'sees its own limits on a machine with v1 hierarchies, and nobody else’s groups [needs root and v1 controllers]',
+    () => {
+      const script =
+        'cat /sys/fs/cgroup/memory/memory.limit_in_bytes; head -1 /sys/fs/cgroup/memory/cgroup.procs; ls /sys/fs/cgroup; for d in /sys/fs/cgroup /sys/fs/cgroup/*; do touch $d/x 2>/dev/null && echo wrote; ls -d $d/*/ 2>/dev/null | grep -v ^/sys/fs/cgroup/[^/]*/$; done; true';
+      const all = detect().hierarchies.map(({ mount }) => mount.split('/').at(-1));
+      for (const options of [[], ['--userns', 'private'], ['--network', 'host'], ['--cgroupns', 'host']]) {
+        const [limit, pid, ...names] = iso('run', '--rm', '-m', '32m', ...options, '/', 'sh', '-c', script)
+          .stdout.trim()
+          .split('\n');
+        expect([limit, pid], options.join(' ')).toEqual([String(32 << 20), '1']);
+        expect(names, options.join(' ')).toEqual(expect.arrayContaining(['memory', 'pids', 'cpu']));
+        expect(names.filter((name) => !all.includes(name))).toEqual([]);
+      }
+    },
+    60_000,
+  );
+
   it.skipIf(slow)(
     `has the exit codes of docker${slow}`,
     () => {

@@ -82,8 +82,12 @@ describe('in the foreground', () => {
   });
 
   it('gives a terminal with -t, and ends its input with -it where ours ends', () => {
-    const look = `tty >/dev/null; test -t 0 && test -t 1 && echo terminal; sleep 0.3`;
-    expect(shell(`iso run --rm -t / sh -c '${look}'`)).toMatchObject({ status: 0, stdout: 'terminal\r\n' });
+    // It has a name, by which it can be opened; the host's terminals have none here.
+    const look = `tty; echo by name >"$(tty)"; echo console >/dev/console; ls -1 /dev/pts; sleep 0.3`;
+    expect(shell(`iso run --rm -t / sh -c '${look}'`)).toMatchObject({
+      status: 0,
+      stdout: '/dev/pts/0\r\nby name\r\nconsole\r\n0\r\nptmx\r\n',
+    });
     expect(shell(`iso run --rm -it / sh -c 'read x; echo "got $x"; cat; sleep 0.3; exit 6'`, 'hello\n')).toMatchObject({
       status: 6,
       stdout: expect.stringContaining('got hello\r\n'),
@@ -102,14 +106,17 @@ if pid == 0:
 size(fd, 40, 120)
 echo = lambda: bool(termios.tcgetattr(fd)[3] & termios.ECHO)
 seen = b''
+everything = b''
 def until(text):
-    global seen
+    global seen, everything
     end = time.time() + 60
     while text not in seen:
         if time.time() > end: raise SystemExit(f'no {text} in {seen}')
         if not select.select([fd], [], [], 1)[0]: continue
-        try: seen += os.read(fd, 65536)
+        try: chunk = os.read(fd, 65536)
         except OSError: break
+        seen += chunk
+        everything += chunk
     seen = seen[seen.find(text) + len(text):] if text in seen else seen
 def say(text): os.write(fd, text)
 until(b'# ')
@@ -119,14 +126,14 @@ size(fd, 50, 133)
 time.sleep(0.5)
 say(b'stty size\n'); until(b'50 133')
 say(b'sleep 1000\n'); time.sleep(0.5); say(b'\x03'); until(b'# ')
-say(b'echo $?\n'); until(b'130')
+say(b'echo $?\n'); until(b'130'); until(b'# ')
 say(b'exit 5\n')
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-print(json.dumps({'code': code, 'rawWhile': not raw, 'echoAfter': echo()}))
+print(json.dumps({'code': code, 'rawWhile': not raw, 'echoAfter': echo(), 'line': b'50 133\r\n' in everything}))
 `;
     const words = JSON.stringify([process.execPath, ...command, 'run', '--rm', '-it', '/', 'sh']);
     const { stdout, stderr } = spawnSync('python3', ['-c', script, words], { encoding: 'utf8', timeout: 100_000 });
     expect(stderr).toBe('');
-    expect(JSON.parse(stdout)).toEqual({ code: 5, rawWhile: true, echoAfter: true });
+    expect(JSON.parse(stdout)).toEqual({ code: 5, rawWhile: true, echoAfter: true, line: true });
   });
 });

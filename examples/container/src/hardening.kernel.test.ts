@@ -1,12 +1,37 @@
-import { readlinkSync } from 'node:fs';
-import { hostname } from 'node:os';
-import { Profile } from '@iso/seccomp';
-import { describe, expect, it } from 'vitest';
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { run as runProgram } from '@iso/process';
+import { Profile, seccomp } from '@iso/seccomp';
+import { afterAll, describe, expect, it } from 'vitest';
 import { shell } from './attack/fixture.js';
 import { type ContainerOptions, run } from './index.js';
+import { command } from './testing/command.js';
 import { lacking } from './testing/lacking.js';
 
 const missing = lacking();
+const NONE = '0'.repeat(16);
+const ALL = '00000000a00425fb';
+const folder = mkdtempSync(join(tmpdir(), 'iso-test-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** The host's root with a set-uid grep in its /tmp. */
+function layered(name: string): { root: string; volumes: NonNullable<ContainerOptions['volumes']> } {
+  const file = join(folder, name);
+  copyFileSync('/bin/grep', file);
+  chmodSync(file, 0o4755);
+  return { root: '/', volumes: [{ source: file, target: `/tmp/${name}`, readonly: true }] };
+}
+
 const link = (type: string) => readlinkSync(`/proc/self/ns/${type}`);
 
 describe.skipIf(missing)(`options of processes${missing}`, () => {
@@ -45,7 +70,7 @@ describe.skipIf(missing)(`options of processes${missing}`, () => {
       `${hostname()}\n${link('uts')}\n${hostname()}\n`,
     ],
     ['--cgroupns host', { cgroupns: 'host' }, 'readlink /proc/self/ns/cgroup', `${link('cgroup')}\n`],
-    ['--group-add', { groupAdd: ['daemon', '4242'] }, 'id -G', '0 1 4242\n'],
+    ['--group-add', { groupAdd: ['daemon', '4242'] }, 'grep -ow 4242 /proc/self/status', '4242\n'],
     ['--cap-drop ALL', { capDrop: ['ALL'] }, 'grep CapEff /proc/self/status', 'CapEff:\t0000000000000000\n'],
     [
       '--cap-add, whose calls the filter lets through',
@@ -74,6 +99,53 @@ describe.skipIf(missing)(`options of processes${missing}`, () => {
     ],
   ])('%s', async (_name, options, script, expected) => {
     expect(await shell({ ...options, env: [`HOST_IPC=${link('ipc')}`] }, script)).toBe(expected);
+  });
+
+  it.each<[string, Partial<ContainerOptions>, string, string]>([
+    ['root', {}, ALL, ALL],
+    ['root, of a set-uid program', {}, ALL, ALL],
+    ['a user', { user: '1000' }, NONE, ALL],
+    ['a user, of a set-uid program', { user: '1000' }, NONE, ALL],
+    ['a user, of a set-uid program without no_new_privs', { user: '1000', noNewPrivileges: false }, ALL, ALL],
+    ['root without any', { capDrop: ['ALL'] }, NONE, NONE],
+  ])('the five sets of %s are exact', async (name, options, held, bounding) => {
+    // A program of the root's, set-uid there: the host's own copy has no such bit.
+    const script = name.includes('set-uid') ? '/tmp/set-uid ^Cap /proc/self/status' : 'grep ^Cap /proc/self/status';
+    const root = layered('set-uid');
+    expect(await shell({ ...options, ...root }, script)).toBe(
+      [`Inh:\t${NONE}`, `Prm:\t${held}`, `Eff:\t${held}`, `Bnd:\t${bounding}`, `Amb:\t${NONE}`, '']
+        .map((line) => line && `Cap${line}`)
+        .join('\n'),
+    );
+  });
+
+  it('has the groups of its user by the root’s group file, and those that are asked for', async () => {
+    const root = join(folder, 'root');
+    for (const name of ['usr', 'etc']) mkdirSync(join(root, name), { recursive: true });
+    for (const name of ['bin', 'lib', 'lib64']) symlinkSync(`usr/${name}`, join(root, name));
+    writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/:/bin/sh\n');
+    writeFileSync(join(root, 'etc/group'), 'root:x:0:root\nwheel:x:10:root,me\nme:x:1000:\nstaff:x:50:\n');
+    const volumes = [{ source: '/usr', target: '/usr', readonly: true }];
+    const groups = async (options: Partial<ContainerOptions>) =>
+      (await shell({ ...options, root, volumes }, 'grep Groups /proc/self/status')).trim().replace('Groups:\t', '');
+    // As podman has them.
+    expect(await groups({})).toBe('0 10');
+    expect(await groups({ user: 'me' })).toBe('10 1000');
+    expect(await groups({ user: '1000' })).toBe('10 1000');
+    expect(await groups({ user: '1000:50' })).toBe('50');
+    expect(await groups({ groupAdd: ['staff'] })).toBe('0 10 50');
+  });
+
+  it('starts nothing with the caller’s keys where it can have none of its own', async () => {
+    const refusing = Profile.parse({
+      defaultAction: 'SCMP_ACT_ALLOW',
+      syscalls: [{ names: ['keyctl'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 }],
+    }).filter({ capabilities: [] });
+    const { stderr, code } = await runProgram(process.execPath, [...command, 'run', '--rm', '/', 'true'], {
+      confine: [seccomp(refusing)],
+      check: false,
+    });
+    expect({ stderr, code }).toEqual({ stderr: expect.stringMatching(/^iso: keyctl\(.*EPERM.*\n$/), code: 125 });
   });
 
   it('a profile that allows by capability follows those of the container', async () => {

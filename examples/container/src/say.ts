@@ -8,7 +8,11 @@ export function say(stream: NodeJS.WriteStream, text: string): void {
   stream.write(text);
 }
 
+/** What is quoted may be of any length. */
+const LONGEST = 1000;
+
 /** One line of what is wrong. */
 export function complain(message: string): void {
-  say(process.stderr, `iso: ${message.trim().replace(/\s*\n\s*/g, ' ')}\n`);
+  const line = message.trim().replace(/\s*\n\s*/g, ' ');
+  say(process.stderr, `iso: ${line.length > LONGEST ? `${line.slice(0, LONGEST)}…` : line}\n`);
 }

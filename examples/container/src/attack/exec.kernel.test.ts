@@ -121,10 +121,10 @@ describe.skipIf(missing)(`a command in a hostile container${missing}`, () => {
     for (const user of ['0x1', '-1', '1:', ':1', '', '4294967295', '4294967296', '2147483648:-1', '1:1:1', ' 1'])
       await expect(box.exec(['true'], { user }), user).rejects.toMatchObject({ name: 'UsageError' });
     const who = 'echo $(id -u):$(id -g) $HOME; grep Groups /proc/self/status';
-    expect(await exec(who, { user: '2147483648:7' })).toBe('2147483648:7 /\nGroups:\t \n');
-    expect(await exec(who, { user: '1001' })).toBe('1001:0 /\nGroups:\t \n');
+    expect(await exec(who, { user: '2147483648:7' })).toBe('2147483648:7 /\nGroups:\t7 \n');
+    expect(await exec(who, { user: '1001' })).toBe('1001:0 /\nGroups:\t0 \n');
     // A name that is a number is a name.
-    expect(await exec(who, { user: '1000' })).toBe('1234:5678 /home\nGroups:\t \n');
+    expect(await exec(who, { user: '1000' })).toBe('1234:5678 /home\nGroups:\t5678 \n');
     // To the kernel, one more than there are is root.
     const wrapped: Part = {
       confine: (program) => void program.step('credentials', 'setresuid', Array(3).fill(2 ** 32)),

@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { detect } from '@iso/cgroups';
 import { AT, syscall, syscallNumber } from '@iso/sys';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lacking } from '../testing/lacking.js';
@@ -85,6 +86,23 @@ const attacks = (): Attack[] => [
     script: `mkdir /sys/fs/cgroup/${name} && rmdir /sys/fs/cgroup/${name}`,
     off: { privileged: true },
   },
+  {
+    name: 'leads processes elsewhere in its cgroup',
+    base: { accounting: true },
+    script: 'f=$(ls /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null | head -1); echo $$ >$f',
+    off: { privileged: true },
+  },
+  ...(detect().v1.memory === undefined
+    ? []
+    : [
+        {
+          name: 'has the host run a program when a cgroup is empty (CVE-2022-0492)',
+          // The value that it has already: for the kernel that is a change like any other.
+          script:
+            'mkdir /tmp/v1 && mount -t cgroup -o memory none /tmp/v1 && v=$(cat /tmp/v1/release_agent) && echo "$v" >/tmp/v1/release_agent',
+          off: { capAdd: ['SYS_ADMIN'], cgroupns: 'host' as const },
+        },
+      ]),
   { name: 'makes a device node', script: 'mknod /tmp/disk b 7 0', off: { capAdd: ['MKNOD'] } },
   {
     name: 'opens a device by a node of its own',

@@ -129,9 +129,8 @@ describe.skipIf(missing)(`a hostile root${missing}`, () => {
     mkdirSync(join(fake, 'self/attr'), { recursive: true });
     writeFileSync(join(fake, 'version'), 'fake');
     for (const target of ['/proc/self/attr', '/proc/sys', '/proc/self', '/proc/sys/kernel/core_pattern'])
-      expect(String(await refusal({ volumes: [{ source: fake, target, readonly: false }] })), target).toMatch(
-        /no target of a mount/,
-      );
+      for (const options of [{ volumes: [{ source: fake, target, readonly: false }] }, { tmpfs: [{ target }] }])
+        expect(String(await refusal(options)), target).toMatch(/no target of a mount/);
     const over = naive((program) => program.step('mount', 'mount', [fake, '/proc', null, MS_BIND, null]));
     expect(await inside(over, 'cat /proc/version')).toBe('fake');
   });

@@ -83,6 +83,7 @@ export function networkOf(
 ): (home: string, owner: NetworkOwner, exposed: readonly string[]) => Promise<RunNetwork> {
   const mode = parseNetworks(flags.network ?? []);
   const addHosts = (flags.addHost ?? []).map(parseAddHost);
+  const exposedHere = (flags.expose ?? []).flatMap(parseExpose);
   const settings: NetworkSettings = {
     networks: mode.kind === 'networks' ? mode.names : [],
     ...(flags.ip !== undefined && { ip: parseAddress('--ip', flags.ip, 4) }),
@@ -92,10 +93,7 @@ export function networkOf(
     dns: (flags.dns ?? []).map(parseDns),
     dnsSearch: (flags.dnsSearch ?? []).map((name) => parseHostName('--dns-search', name)),
     addHosts,
-    publish: [
-      ...(flags.publish ?? []).flatMap(parsePublish),
-      ...(flags.publishAll ? (flags.expose ?? []).flatMap(parseExpose) : []),
-    ],
+    publish: [...(flags.publish ?? []).flatMap(parsePublish), ...(flags.publishAll ? exposedHere : [])],
     bandwidth: {
       ...(flags.bandwidthIn !== undefined && { in: parseRate(flags.bandwidthIn) }),
       ...(flags.bandwidthOut !== undefined && { out: parseRate(flags.bandwidthOut) }),

@@ -23,12 +23,12 @@ describe.skipIf(long)(`a line of docker’s${long}`, () => {
     const works = ['crun', 'runc'].map(podman).find((engine) => desk.prepare(engine).code === 0);
     expect(works, 'podman runs nothing here, by crun or by runc').toBeDefined();
     other = works as Engine;
-  }, 5 * MINUTE);
+  }, 30 * MINUTE);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it('is one of a hundred', () => expect(Object.values(lines).flat()).toHaveLength(100));
 
-  it.each(Object.entries(lines))('gives what podman gives: %s', { timeout: 10 * MINUTE }, (_, all) => {
+  it.each(Object.entries(lines))('gives what podman gives: %s', { timeout: 60 * MINUTE }, (_, all) => {
     const found = all.map((line) => ({ ...line, podman: desk.run(other, line), iso: desk.run(iso, line) }));
     const same = (one: (typeof found)[number]) => JSON.stringify(one.podman) === JSON.stringify(one.iso);
     // A reason for a difference that is no more is as wrong as a difference without a reason.

@@ -115,7 +115,7 @@ umount -q state/root/vfs
       env: { ...process.env, PATH: `${bin}:${process.env.PATH}`, STATE: join(place, 'state'), Z: 'ours' },
       stdio: ['ignore', 'ignore', 'pipe'],
       encoding: 'utf8',
-      timeout: 60_000,
+      timeout: 300_000,
     });
     const read = (name: string) => {
       try {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -66,6 +66,57 @@ describe('the record of a container', () => {
     await exited;
     expect(records()).toHaveLength(1);
     expect(iso('run', '--rm', '--name', 'two', '/', 'true').status).toBe(0);
+    expect(records()).toEqual([]);
+  }, 60_000);
+
+  it('that cannot be read is told of, keeps no command from its work, and goes by its id', () => {
+    const made = ['a', 'b', 'c'].map((name) => iso('create', '--name', name, '/', 'true').stdout.trim());
+    const [damaged = '', newer = '', whole = ''] = made;
+    const file = (id: string) => join(folder, 'state/containers', id, 'state.json');
+    writeFileSync(file(damaged), '{"version":2,"id":');
+    writeFileSync(file(newer), readFileSync(file(newer), 'utf8').replace('"version":2', '"version":3'));
+    const complaint = (id: string, why: string) =>
+      expect.stringContaining(`iso: the record of container ${id.slice(0, 12)} cannot be read: ${why}`);
+    for (const args of [
+      ['ps', '-aq', '--no-trunc'],
+      ['start', 'c'],
+      ['wait', 'c'],
+      ['inspect', '-f', '{{.Id}}', 'c'],
+    ]) {
+      const { status, stderr, stdout } = iso(...args);
+      expect([args, status, stdout.includes(whole) || args[0] !== 'ps']).toEqual([args, 0, true]);
+      const said = stderr.trim().split('\n');
+      expect(said).toHaveLength(2);
+      expect(said).toEqual(
+        expect.arrayContaining([complaint(damaged, 'U'), complaint(newer, 'it is of another version')]),
+      );
+    }
+    // Nobody but who names it removes what may be somebody's.
+    expect(iso('system', 'prune', '-f').status).toBe(0);
+    expect(records().sort()).toEqual([damaged, newer].sort());
+    expect(iso('rm', damaged.slice(0, 12)).status).toBe(125);
+    for (const id of [damaged, newer]) expect(iso('rm', '-f', id.slice(0, 12)).status).toBe(0);
+    expect(records()).toEqual([]);
+    expect(iso('ps', '-a')).toMatchObject({ status: 0, stderr: '' });
+  }, 240_000);
+
+  it('is removed with all others that do not run, by who agrees', async () => {
+    const child = await start('--name', 'runs');
+    const exited = once(child, 'exit');
+    const over = iso('create', '/', 'true').stdout.trim();
+    const ask = (input: string) =>
+      spawnSync(process.execPath, [...command, 'system', 'prune'], { encoding: 'utf8', env, input });
+    for (const input of ['', 'n\n', 'yo\n']) {
+      expect(ask(input)).toMatchObject({ status: 0, stderr: '', stdout: expect.stringMatching(/\[y\/N\] $/) });
+      expect(records()).toContain(over);
+    }
+    expect(ask('y\n')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(new RegExp(`Deleted Containers:\n${over}\n\nTotal reclaimed space: `)),
+    });
+    expect(records()).toHaveLength(1);
+    child.stdin?.end();
+    await exited;
     expect(records()).toEqual([]);
   }, 60_000);
 
