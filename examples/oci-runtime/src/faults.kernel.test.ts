@@ -119,7 +119,20 @@ describe.skipIf(needs)(`faults${needs}`, () => {
     const trace = join(lab.folder, 'count');
     spawnSync(
       'strace',
-      ['-D', '-f', '-qq', '-o', trace, '-e', `trace=${name}`, process.execPath, ...command, '--root', lab.store, ...args],
+      [
+        '-D',
+        '-f',
+        '-qq',
+        '-o',
+        trace,
+        '-e',
+        `trace=${name}`,
+        process.execPath,
+        ...command,
+        '--root',
+        lab.store,
+        ...args,
+      ],
       {
         stdio: 'ignore',
       },

@@ -203,7 +203,9 @@ describe.skipIf(!root)(`images and their store${root ? '' : ' [needs root]'}`, (
     }
   });
 
-  it(`are whole after ${kills} kills of processes that use them at once`, { timeout: 120_000 + kills * 15_000 }, async () => {
+  it(`are whole after ${kills} kills of processes that use them at once`, {
+    timeout: 120_000 + kills * 15_000,
+  }, async () => {
     const workers: Worker[] = [];
     const ended: Worker[] = [];
     const begin = async () => {
