@@ -19,8 +19,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Where a start takes ten times as long, as in a virtual machine, every ninth of them stands for all. */
 const every = process.env.ISO_SLOW ? 9 : 1;
-/** Of those that strace holds up, every third but on the long run. */
-const everyTraced = process.env.ISO_SLOW || process.env.ISO_LONG ? every : 3;
+/** Of those that strace holds up or that are tried another way too, every third but on the long run. */
+const everyThird = process.env.ISO_SLOW || process.env.ISO_LONG ? every : 3;
 
 /** What can be seen of a container from its inside, less what differs from start to start. */
 const look = `exec 2>/dev/null
@@ -154,10 +154,13 @@ describe.skipIf(!root)('a start with every part [needs root]', () => {
       }
       return { outcome, failed };
     };
-    for (const options of [full, { ...full, init: true, userns: 'private' as const }]) {
+    for (const [options, stride] of [
+      [full, every],
+      [{ ...full, init: true, userns: 'private' as const }, everyThird],
+    ] as const) {
       const { outcome: healthy } = await once(options, 0);
       expect(healthy).toContain('sweep');
-      for (let nth = 1; ; nth += every) {
+      for (let nth = 1; ; nth += stride) {
         const before = ledger();
         const { outcome, failed } = await once(options, nth);
         if (failed === undefined) break;
@@ -200,7 +203,7 @@ describe.skipIf(!root || !strace)('a start under fault injection [needs root, st
         if (outcome.error) expect(outcome.error, label).toMatchObject({ code: error, syscall: name });
         else expect(outcome.view, label).toBe(healthy);
       };
-      const places = Array.from({ length: Math.ceil(count / everyTraced) }, (_, i) => 1 + i * everyTraced);
+      const places = Array.from({ length: Math.ceil(count / everyThird) }, (_, i) => 1 + i * everyThird);
       const fail = (when: number, action: () => Promise<void>) =>
         driver.inject(`${name}:error=${error}:when=${when}`, name, action);
       if (name === 'execve' || name === 'clone3' || name === 'exit') {

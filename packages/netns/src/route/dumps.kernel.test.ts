@@ -128,9 +128,9 @@ describe.skipIf(!root)('long dumps equal ip’s [needs root]', () => {
     const before = kept(theirLinks(ns));
     expect(before.length).toBe(LINKS);
     await during(ns, 'while :; do ip link add c type bridge; ip link del c; done', () => {
-      for (let i = 0; i < (LONG ? 200 : 50); i++) expect(same([ours(), before])).toBe(true);
+      for (let i = 0; i < (LONG ? 200 : 15); i++) expect(same([ours(), before])).toBe(true);
     });
-    expect(same([ourLinks(links.list()), theirLinks(ns)])).toBe(true);
+    await expect.poll(() => [ourLinks(links.list()), theirLinks(ns)]).toSatisfy(same);
   }, 60_000);
 
   it('links where no attempt to read them ends undisturbed, and parts are missing', () => {
@@ -181,6 +181,7 @@ describe.skipIf(!root)('long dumps equal ip’s [needs root]', () => {
     await during(ns, loop, () => {
       for (let i = 0; i < 20; i++) expect(same([kept(ours()), before])).toBe(true);
     });
-    expect(byText(ours())).toEqual(byText(theirRoutes(ns, '-4 -d route')));
+    // The last of them may still be on its way out.
+    await expect.poll(() => [byText(ours()), byText(theirRoutes(ns, '-4 -d route'))]).toSatisfy(same);
   }, 60_000);
 });

@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ImageError } from '../content/error.js';
 import type { Image } from '../image/image.js';
 import { ImageLayout } from '../image/layout.js';
@@ -55,6 +55,9 @@ afterAll(async () => {
   await new Promise((resolve) => server.close(resolve));
   rmSync(folder, { recursive: true, force: true });
 });
+
+// One that was refused is not read to its end, and its connection stays for a while.
+afterEach(() => server.closeAllConnections());
 
 async function build(steps: BuildStep[], options: Partial<BuildOptions> = {}): Promise<Image> {
   asked = [];
