@@ -1,5 +1,5 @@
 // Maps the launch table in the file argv[1] where it was written for, runs the launcher over it, waits for the child.
-// What it saw goes into the words behind the frame's own: see walk.js. BASE, SIZE and LAUNCH come from there.
+// What it saw goes into the words behind the frame's own, the pid into the first: see walk.js. BASE, SIZE and ENTRY come from there.
 
         .text
         .balign 16
@@ -35,8 +35,8 @@ _start:
         mov     x20, #20
         mov     x22, sp
         mov     x0, x21
-        bl      code + LAUNCH
-        str     x0, [x21, #88]
+        bl      code + ENTRY
+        str     x0, [x21]
         mov     x9, sp
         cmp     x19, #19                // what a callee must preserve
         ccmp    x20, #20, #0, eq
@@ -49,7 +49,7 @@ _start:
         add     x3, x21, #120
         mov     x4, #8
         bl      code
-        ldr     x1, [x21, #88]
+        ldr     x1, [x21]
         cmp     x1, #0
         b.le    1f
         mov     x0, #260                // wait4(child, status, 0, NULL)

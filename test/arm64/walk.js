@@ -4,7 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LinuxKernel, replaceKernel } from '../../packages/sys/src/kernel.ts';
-import { code, launch } from '../../packages/sys/src/launcher/arm64.ts';
+import * as arm64 from '../../packages/sys/src/launcher/arm64.ts';
 import { row as rowOf } from '../../packages/sys/src/launcher/step.ts';
 import { FRAME, STEP, writeTable } from '../../packages/sys/src/launcher/table.ts';
 import { numbers } from '../../packages/sys/src/raw/numbers-arm64.ts';
@@ -25,30 +25,47 @@ replaceKernel(
 );
 
 const image = join(scratch, 'table');
-const harness = join(scratch, 'harness');
-writeFileSync(join(scratch, 'launcher.bin'), Buffer.from(code, 'hex'));
-const symbols = Object.entries({ BASE, SIZE, LAUNCH: launch }).map(([name, value]) => `--defsym=${name}=${value}`);
-const source = new URL('harness.S', import.meta.url).pathname;
-const tool = (name, args) => execFileSync(`aarch64-linux-gnu-${name}`, args);
-tool('as', [...symbols, '-I', scratch, source, '-o', `${harness}.o`]);
-tool('ld', ['-o', harness, `${harness}.o`]);
+writeFileSync(join(scratch, 'launcher.bin'), Buffer.from(arm64.code, 'hex'));
+
+/** A program that enters the code there. */
+function assemble(name, ENTRY) {
+  const harness = join(scratch, name);
+  const symbols = Object.entries({ BASE, SIZE, ENTRY }).map(([symbol, value]) => `--defsym=${symbol}=${value}`);
+  const source = new URL('harness.S', import.meta.url).pathname;
+  const tool = (command, args) => execFileSync(`aarch64-linux-gnu-${command}`, args);
+  tool('as', [...symbols, '-I', scratch, source, '-o', `${harness}.o`]);
+  tool('ld', ['-o', harness, `${harness}.o`]);
+  return harness;
+}
+const launches = assemble('launches', arm64.launch);
+const walks = assemble('walks', arm64.walk);
 
 /** A row; its jumps are set afterwards, as they lead forward. */
 export function row(syscall, args = [], options = {}) {
   return rowOf('host', syscall, args, options);
 }
 
-/** Runs rows in a child, with exit(0) behind them. Returns what the child and the harness left in the table. */
-export function walk(steps, outputs = [], { flags = SIGCHLD } = {}) {
+/**
+ * Runs rows in a child, with exit(0) behind them; with `here` in the harness itself, with a call behind them that there is not. Returns
+ * what the child and the harness left in the table.
+ */
+export function walk(steps, outputs = [], { flags = SIGCHLD, here = false } = {}) {
   const all = [...steps, row('exit', [0])];
   const program = { steps: all, outputs, readers: new Map() };
   const { arena, frame, steps: first } = writeTable(program, (name) => numbers[name]);
   if (frame !== BASE) throw new Error('no memory at the address that the harness maps');
   arena.set(frame, numbers.clone);
   for (const [i, value] of [flags, 0, 0, 0, 0].entries()) arena.set(frame + FRAME.args + 8 * i, value);
+  if (here) {
+    arena.set(frame + FRAME.here, 1);
+    arena.set(first + steps.length * STEP.size + STEP.nr, -1);
+  }
   writeFileSync(image, arena.read(BASE, SIZE));
   arena.release();
-  const { status, signal, stdout, stderr } = spawnSync(qemu, [harness, image], { encoding: 'utf8', timeout: 20_000 });
+  const { status, signal, stdout, stderr } = spawnSync(qemu, [here ? walks : launches, image], {
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
   if (status !== 0) throw new Error(`the harness ended with ${status ?? signal}: ${stderr}`);
   const memory = readFileSync(image);
   const at = (address) => Number(memory.readBigInt64LE(address - BASE));
@@ -56,7 +73,7 @@ export function walk(steps, outputs = [], { flags = SIGCHLD } = {}) {
   for (const output of outputs)
     output.bytes = memory.subarray(output.address - BASE, output.address - BASE + output.size);
   return {
-    pid: at(frame + 88),
+    pid: at(frame),
     waited: at(frame + 96),
     status: at(frame + 104),
     preserved: at(frame + 112) === 1,

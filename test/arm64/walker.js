@@ -46,6 +46,19 @@ await check('walker: a refused clone returns its errno, registers and mask are r
   ];
 });
 
+await check(
+  'walker: in the calling thread it returns where a child would exit, registers and stack as they were',
+  () => {
+    const steps = [row('getpid'), row('close', [-1], { ignore: ['*'] }), row('sched_yield')];
+    const seen = walk(steps, [], { here: true });
+    const ENOSYS = 38;
+    return [
+      [seen.failed, seen.errno, seen.preserved, seen.results[0] > 0, seen.results.slice(1)],
+      [3, ENOSYS, true, true, [-EBADF, 0]],
+    ];
+  },
+);
+
 for (const [errno, name, args] of [
   [EBADF, 'close', [-1]],
   [2, 'openat', [-100, '/nonexistent', 0, 0]],

@@ -17,7 +17,12 @@ export function withCopy(folder, owner, work) {
     const list = files.filter((file) => file && existsSync(file)).join('\n');
     const archive = spawnSync('tar', ['cf', '-', '-T', '-'], { input: list, maxBuffer: 2 ** 30 }).stdout;
     execFileSync('tar', ['xf', '-'], { cwd: folder, input: archive });
-    execFileSync('cp', ['-a', 'node_modules', folder]);
+    // A member of the workspace has modules of its own where it needs another version than others.
+    const members = ['packages', 'examples'].flatMap((top) =>
+      readdirSync(top).map((name) => `${top}/${name}/node_modules`),
+    );
+    const installed = ['node_modules', ...members.filter(existsSync)];
+    execFileSync('cp', ['-a', '--parents', ...installed, folder]);
     // What was built is not among the repository's files.
     const built = readdirSync('packages').map((name) => `packages/${name}/dist`);
     execFileSync('cp', ['-a', '--parents', ...built, 'examples/container/dist', 'examples/oci-runtime/dist', folder]);

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { collect, findImage, imageSize, openLayout, openSnapshots, total } from '../image/images.js';
+import { collect, findImage, findSnapshots, imageSize, openLayout, total } from '../image/images.js';
 import { usedImages } from '../image/used.js';
 import { say } from '../say.js';
 import { home } from '../state/home.js';
@@ -47,7 +47,7 @@ image
       for (const { name, descriptor } of await layout.list())
         if ((name === undefined || flags.all) && !used.has(descriptor.digest))
           await layout.untag(name ?? descriptor.digest);
-    await using store = await openSnapshots(home());
+    await using store = await findSnapshots(home());
     const { blobs } = await collect(layout, store, { dryRun: flags.dryRun ?? false });
     for (const { digest } of blobs) say(process.stdout, `Deleted: ${digest}\n`);
     say(process.stdout, `Total reclaimed space: ${size(total(blobs))}\n`);

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { collect, findImage, openLayout, openSnapshots } from '../image/images.js';
+import { collect, findImage, findSnapshots, openLayout } from '../image/images.js';
 import { shortName } from '../image/short-name.js';
 import { usedImages } from '../image/used.js';
 import { UsageError } from '../options.js';
@@ -24,6 +24,6 @@ export const rmi = new Command('rmi')
       for (const gone of await layout.untag(name ?? image.digest))
         say(process.stdout, `Untagged: ${shortName(gone)}\n`);
     }
-    await using store = await openSnapshots(home());
+    await using store = await findSnapshots(home());
     for (const { digest } of (await collect(layout, store)).blobs) say(process.stdout, `Deleted: ${digest}\n`);
   });

@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
-import { collect, imageSize, openLayout, openSnapshots, total } from '../image/images.js';
+import { collect, findSnapshots, imageSize, openLayout, total } from '../image/images.js';
 import { usedImages } from '../image/used.js';
 import { say } from '../say.js';
 import { clean } from '../state/clean.js';
@@ -17,7 +17,7 @@ system
   .description('show how much of the disk is taken')
   .action(async () => {
     const layout = await openLayout(home());
-    await using store = await openSnapshots(home());
+    await using store = await findSnapshots(home());
     let bytes = 0;
     let images = 0;
     for (const { descriptor } of await layout.list()) {
@@ -26,7 +26,7 @@ system
     }
     const free = total(await layout.gc({ dryRun: true }));
     let snapshots = 0;
-    for await (const _ of store.walk()) snapshots++;
+    for await (const _ of store?.walk() ?? []) snapshots++;
     say(
       process.stdout,
       `${table([
@@ -52,7 +52,7 @@ system
     const used = usedImages(home());
     for (const { name, descriptor } of await layout.list())
       if ((name === undefined || all) && !used.has(descriptor.digest)) await layout.untag(name ?? descriptor.digest);
-    await using store = await openSnapshots(home());
+    await using store = await findSnapshots(home());
     const { blobs } = await collect(layout, store);
     say(process.stdout, `Total reclaimed space: ${size(total(blobs))}\n`);
   });

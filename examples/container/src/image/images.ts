@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
   type DriverName,
@@ -35,6 +35,15 @@ export async function openSnapshots(home: string, driver?: DriverName): Promise<
   }
 }
 
+/**
+ * The store of {@link openSnapshots} where one was made: who only wants to know what may go needs none, nor a driver that works.
+ *
+ * @param home - where state is kept
+ */
+export async function findSnapshots(home: string): Promise<Store | undefined> {
+  return existsSync(join(home, 'snapshots/store.json')) ? await openSnapshots(home) : undefined;
+}
+
 /** The whole name of an image: `debian` is `docker.io/library/debian:latest`. */
 export function wholeName(name: string): string {
   return formatReference(parseReference(name));
@@ -68,10 +77,10 @@ export function total(blobs: readonly { size: number }[]): number {
 }
 
 /** Removes the layers, blobs and snapshots that no image and no container needs any more. */
-export async function collect(layout: ImageLayout, store: Store, options: { dryRun?: boolean } = {}) {
+export async function collect(layout: ImageLayout, store: Store | undefined, options: { dryRun?: boolean } = {}) {
   const blobs = await layout.gc(options);
   const roots = [...(await layout.roots())];
-  const snapshots = await store.gc({ roots, ...options });
+  const snapshots = (await store?.gc({ roots, ...options })) ?? [];
   const home = dirname(layout.content.directory);
   for (const name of readdirSync(home)) {
     if (!name.startsWith('snapshots-')) continue;
