@@ -9,7 +9,7 @@ const copy = '/var/tmp/iso-test-plain-user';
 
 /** What asks for no privilege is the same for everybody: these on the long run only. */
 const same =
-  /sys\/src\/(watcher|launcher\/(faults|launch\.))|process\/src\/(failure|stdio)|container\/src\/(foreground|killed|supervise)/;
+  /sys\/src\/(watcher|launcher\/(faults|launch\.))|process\/src\/(failure|stdio)|container\/src\/(foreground|killed|supervise|completion|bad-input|state\/record)/;
 
 export function plainUser() {
   if (process.getuid() !== 0) throw new Skip('this already is one');
