@@ -71,8 +71,9 @@ function send(program: LaunchProgram, socket: Fd, fd: Slot): void {
   message.writeBigUInt64LE(24n, 40);
   storeResult(program, 'sysctl', fd, addressOf(control) + 16n, 'its master');
   program.step('sysctl', 'sendmsg', [socket, message, 0], { text: 'sendmsg(socket, SCM_RIGHTS: its master)' });
-  // Until then nobody may collect what only addresses lead to.
-  program.defer(() => void [text, vector, control]);
+  // Until then nobody may collect what only addresses lead to. Taken out of something: a bundler drops what has no effect.
+  const held = [text, vector, control];
+  program.defer(() => void held.splice(0));
 }
 
 /** The socket by which this process takes a console's master itself. */
@@ -104,7 +105,9 @@ export class ConsoleSocket implements Disposable {
     message.writeBigUInt64LE(1n, 24);
     message.writeBigUInt64LE(addressOf(control), 32);
     message.writeBigUInt64LE(24n, 40);
+    const held = [text, vector, control];
     syscall('recvmsg', this.#ours, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    held.splice(0);
     // The kernel passes over what it has no number for.
     if (control.readInt32LE(12) !== SCM_RIGHTS) throw new KernelError(-EMFILE, { syscall: 'recvmsg' });
     return Fd.own(control.readInt32LE(16));
