@@ -1,4 +1,3 @@
-import type { Fd } from '@iso/sys';
 import { Command } from 'commander';
 import { readProcess } from '../config/read.js';
 import type { ProcessConfig } from '../config/spec.js';
@@ -42,8 +41,7 @@ export const exec = new Command('exec')
     const container = openContainer(command.optsWithGlobals(), id);
     const like = container.saved().config.process as ProcessConfig;
     const process_ = flags.process ? within(like, readProcess(flags.process)) : described(like, words, flags);
-    let shown: Promise<void> | undefined;
-    const here = flags.detach ? {} : { onTerminal: (master: Fd) => void (shown = attachHere(master)) };
+    const here = { terminalHere: !flags.detach };
     const child = await container.exec(
       { ...process_, ...(flags.tty ? { terminal: true } : {}) },
       { ...flags, ...here },
@@ -55,6 +53,7 @@ export const exec = new Command('exec')
       throw error;
     }
     if (flags.detach) return void child.unref();
+    const shown = attachHere(child);
     process.exitCode = exitCode(await child.exited);
     await shown;
   });

@@ -1,6 +1,5 @@
 import { writeFileSync } from 'node:fs';
 import { type Exit, signalNumber } from '@iso/process';
-import type { Fd } from '@iso/sys';
 import { Command } from 'commander';
 import { attachHere } from '../container/foreground.js';
 import { NoContainerError, RuntimeError } from '../error.js';
@@ -66,8 +65,7 @@ export const run = creating('run')
   .option('-d, --detach', 'leave it running')
   .action(async (id: string, flags: CreateFlags, command: Command) => {
     const { container, what } = asked(id, flags, command);
-    let shown: Promise<void> | undefined;
-    const here = flags.detach ? {} : { onTerminal: (master: Fd) => void (shown = attachHere(master)) };
+    const here = { terminalHere: !flags.detach };
     const child = await container.create({ ...what, ...here });
     try {
       writePid(flags, child.pid);
@@ -77,6 +75,7 @@ export const run = creating('run')
       throw error;
     }
     if (flags.detach) return void child.unref();
+    const shown = attachHere(child);
     process.exitCode = exitCode(await child.exited);
     await shown;
     await container.delete();

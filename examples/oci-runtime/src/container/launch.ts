@@ -1,6 +1,6 @@
 import type { Cgroup } from '@iso/cgroups';
 import { type Child, type RunOptions, type SpawnOptions, spawn } from '@iso/process';
-import type { Fd, Part } from '@iso/sys';
+import { Fd, type Part } from '@iso/sys';
 import { rootOf } from '../config/mounts.js';
 import { namespacesOf, namespacesOfProcess } from '../config/namespaces.js';
 import { privilegesOf } from '../config/privileges.js';
@@ -8,7 +8,7 @@ import { attributesOf, sysctlsOf } from '../config/process.js';
 import type { Bundle } from '../config/read.js';
 import { schedulingOf } from '../config/scheduling.js';
 import type { Config, ProcessConfig } from '../config/spec.js';
-import { connectConsole, ownConsole } from './console.js';
+import { consoleOf } from './console.js';
 import type { ProcessIdentity } from './identity.js';
 
 /** What a process has of who starts it. */
@@ -19,8 +19,8 @@ export interface Surroundings {
   preserveFds?: number;
   /** Path of the socket that gets its terminal. */
   consoleSocket?: string;
-  /** Gets its terminal where there is no socket: whoever waits for its end. */
-  onTerminal?: (master: Fd) => void;
+  /** Its terminal comes to this process where there is no socket: to whoever waits for its end. */
+  terminalHere?: boolean;
 }
 
 /**
@@ -106,20 +106,17 @@ type Confinement = Pick<SpawnOptions, 'gate'> & { confine: readonly Part[] };
 
 async function launch(
   process_: ProcessConfig,
-  { preserveFds = 0, consoleSocket, onTerminal, callersKeys = false }: Surroundings,
+  { preserveFds = 0, consoleSocket, terminalHere = false, callersKeys = false }: Surroundings,
   more: Confinement,
 ): Promise<Child> {
   const [file = '', ...args] = process_.args ?? [];
-  const own = process_.terminal && consoleSocket === undefined && onTerminal ? ownConsole(process_) : undefined;
-  const { master, ...terminal } = own ?? { ...connectConsole(process_, consoleSocket), master: undefined };
+  const terminal = consoleOf(process_, consoleSocket, terminalHere);
   try {
     const stdio = Array.from({ length: 3 + preserveFds }, (_, i) => (terminal.console && i < 3 ? 'ignore' : i));
     const confine = callersKeys ? more.confine : [ownKeys, ...more.confine];
-    const child = await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
-    if (master) onTerminal?.(master());
-    return child;
+    return await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
   } finally {
-    terminal.console?.close();
+    if (terminal.console instanceof Fd) terminal.console.close();
   }
 }
 
