@@ -4,9 +4,9 @@ import type { CgroupDirectory } from './raw/directory.js';
 
 /** Tasks that are just ending keep a directory busy for some milliseconds. */
 export async function removeDirectory(directory: CgroupDirectory, recursive: boolean): Promise<void> {
-  // Most have no groups below: to look is dearer than to try.
-  if (recursive && directory.remove() === 0) return;
   if (recursive) {
+    // Most have no groups below: to look is dearer than to try.
+    if (directory.remove() === 0) return;
     for (const name of directory.children()) {
       const child = directory.descend(name);
       if (!child) continue;

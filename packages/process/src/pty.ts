@@ -147,7 +147,7 @@ export class PtyStream extends Duplex {
   #writer: FdWatcher | undefined;
   #inLine = false;
 
-  /** @param master - of a terminal, open without blocking; the stream closes it */
+  /** @internal */
   constructor(master: Fd) {
     super({ allowHalfOpen: true, readableHighWaterMark: 65536 });
     this.master = master;
