@@ -173,6 +173,14 @@ describe('streams', () => {
     await child.exited;
   });
 
+  it('end of a child that is gone before anybody here has heard of its start', async () => {
+    for (let i = 0; i < 30; i++) {
+      const child = await spawn('true', [], { gate: 'open', stdio: ['ignore', 'pipe', 'pipe'] });
+      await once(child, 'close', { signal: AbortSignal.timeout(5000) });
+      expect(child.exitCode).toBe(0);
+    }
+  });
+
   it('keep to maxBuffer', async () => {
     const error = await run('yes', [], { maxBuffer: 1000 }).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(OutputLimitError);
