@@ -17,6 +17,8 @@ export default defineConfig({
           include: ['packages/*/src/**/*.test.ts', 'examples/*/src/**/*.test.ts'],
           exclude: ['**/*.kernel.test.ts', '**/node_modules/**'],
           pool: 'forks',
+          // Half of their time they wait.
+          maxWorkers: 2,
         },
       },
       {

@@ -13,8 +13,9 @@ process.chdir(new URL('..', import.meta.url).pathname);
 prepareMachine();
 execFileSync(process.execPath, ['test/prepare.js'], { stdio: 'inherit' });
 
-await stage('types and style', ['npm', 'run', '--silent', 'check']);
+const types = background(['npm', 'run', '--silent', 'check']);
 await stage('unit tests', vitest('unit tests', { projects: ['unit'] }));
+await stage('types and style', types);
 const apart = background([process.execPath, 'test/places/this-machine.js', ...flags]);
 await stage('kernel tests on this machine', thisMachine);
 await stage('kernel tests on this machine, apart', apart);
