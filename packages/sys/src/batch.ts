@@ -63,6 +63,7 @@ export class Batch {
   /** What the calls point at. */
   readonly #kept: Uint8Array[] = [];
   #table: Uint8Array | undefined;
+  #frame = 0;
 
   /** How many calls it makes. */
   get size(): number {
@@ -94,8 +95,10 @@ export class Batch {
   run(): void {
     if (this.#calls.length === 0) return;
     const to = kernel();
-    if (to.batch) to.batch((this.#table ??= this.#write()));
-    else {
+    if (to.batch) {
+      this.#table ??= this.#write();
+      to.batch(this.#frame);
+    } else {
       for (const call of this.#calls) {
         const args = call.args.map((arg) => (arg instanceof BatchedCall ? arg.result : arg));
         call.result = Number(to.call(call.name, args));
@@ -125,6 +128,7 @@ export class Batch {
       this.#kept.push(data);
       return data.length > 0 ? native().address(data) : 0;
     };
+    this.#frame = Number(address);
     set(FRAME.steps, address + BigInt(FRAME.size));
     set(FRAME.here, 1);
     for (const [place, { name, args }] of this.#calls.entries()) {

@@ -24,9 +24,9 @@ export interface Kernel {
   /**
    * Calls that are made together. A kernel without it is given each by {@link Kernel.call}.
    *
-   * @param table - frame and rows, as the machine code reads and answers them
+   * @param frame - address of the frame, whose rows the machine code reads and answers
    */
-  batch?(table: Uint8Array): void;
+  batch?(frame: number): void;
 }
 
 /** What a kernel is told of a launch. */
@@ -127,9 +127,9 @@ export class LinuxKernel implements Kernel {
   }
 
   /** {@inheritDoc Kernel.batch} */
-  batch(table: Uint8Array): void {
+  batch(frame: number): void {
     this.#native ??= native();
-    this.#native.walk(this.#native.address(table));
+    this.#native.walk(frame);
   }
 }
 

@@ -38,8 +38,12 @@ const node = [...fromSources, '--input-type=module', '-e'];
 /** Tries each way to start something and prints how it went, as seen from this process. */
 const tries = `
   import { readdirSync, readFileSync } from 'node:fs';
-  import { CLONE, errand, errandAsync, Fd, LaunchProgram, launch, launchAsync, park, reap, StringArray } from ${here('../index.ts')};
+  import { CLONE, errand, errandAsync, Fd, LaunchProgram, launch, launchAsync, park, reap, StringArray, syscall as make, watchFd } from ${here('../index.ts')};
   const children = () => readFileSync('/proc/thread-self/children', 'utf8');
+  // What serves the first watcher stays open for the next.
+  const counter = Fd.own(make('eventfd2', 1, 0));
+  await watchFd(counter);
+  counter.close();
   const told = {};
   const attempt = async (name, action) => {
     const descriptors = readdirSync('/proc/self/fd').length;
@@ -339,6 +343,8 @@ describe('a step that fails', () => {
     ['errand', (at: number, how: (typeof breaks)[number]) => errand(broken('errand', at, how)), 1],
     ['errandAsync', (at: number, how: (typeof breaks)[number]) => errandAsync(broken('errand', at, how)), 1],
   ] as const)('is named, at every place and for every error, and leaves nothing (%s)', async (way, start, more) => {
+    // What serves the first watcher stays open for the next.
+    await rejected(() => start(0, breaks[0] as (typeof breaks)[number]));
     const before = descriptors();
     const waiting = children();
     for (const [at, [phase]] of good.entries()) {

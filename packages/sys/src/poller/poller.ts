@@ -1,157 +1,193 @@
-import { Socket } from 'node:net';
-import { KernelError } from './error.js';
-import { Fd } from './fd.js';
-import { kernel } from './kernel.js';
-import type { Compiled } from './launcher/compile.js';
-import { LaunchProgram } from './launcher/program.js';
-import type { Step } from './launcher/step.js';
-import { FRAME, type Table, writeTable } from './launcher/table.js';
-import { CLONE, EPOLL, O, POLL } from './raw/flags.js';
-import { layouts } from './raw/layouts.js';
-import type { PollHandle } from './raw/native.js';
-import { syscallNumber } from './raw/numbers.js';
-import { attempt, syscall } from './syscall.js';
+import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import { isMainThread } from 'node:worker_threads';
+import { KernelError } from '../error.js';
+import { Fd } from '../fd.js';
+import { EPOLL, O, POLL } from '../raw/flags.js';
+import { layouts } from '../raw/layouts.js';
+import { call, check } from './call.js';
+import { LoopWaiter } from './loop.js';
+import { waitInThread } from './thread.js';
 
 /**
- * Readiness of descriptors in a worker thread. Whoever ends a worker gives it no time to take its own handles off libuv's
- * loop, and Node ends the whole process over one that is left there. So here libuv watches a socket of Node's own, which
- * Node does take off, and a thread that only walks a table of system calls waits for an epoll: it writes a byte to the
- * socket, and waits for one. When the socket closes, with the worker or before, it closes its own ends and is gone.
+ * When a watcher calls back. `readable` and `writable` are level-triggered: again and again for as long as it is so.
+ * `priority` is POLLPRI, by which the kernel says that something happened: once for each event of a PSI trigger, of a
+ * `cgroup.events` file (read it once before, or the first call comes at once), for urgent data of a socket.
+ */
+export type Readiness = 'readable' | 'writable' | 'priority';
+
+/** Who writes to the pipe what the epoll tells, an event at a time. */
+export interface Waiter {
+  /** Watches for priority events; absent where the epoll does. Returns what stops it. */
+  priority?(number: number, event: Uint8Array): () => void;
+  /** Gives up what it has, when the pipe has closed; absent where it stays with the process. */
+  release?(): void;
+}
+
+/** A descriptor that is watched. */
+export interface Watch {
+  /** Whether it keeps the process alive. */
+  keepAlive(alive: boolean): void;
+  /** Stops it; again does nothing. */
+  close(): void;
+}
+
+interface Entry {
+  readonly callback: () => void;
+  /** Asks for more, where that is necessary. */
+  readonly again: (() => void) | undefined;
+  alive: boolean;
+}
+
+/** Each is told once: what lasts is asked for again when it was told. */
+const interests: Readonly<Record<Readiness, number>> = {
+  readable: POLL.IN + EPOLL.ONESHOT,
+  writable: POLL.OUT + EPOLL.ONESHOT,
+  priority: POLL.PRI + EPOLL.ET,
+};
+
+/** Events that are read at a time. */
+const AT_ONCE = 64;
+
+/**
+ * Readiness of all descriptors that a thread of JavaScript watches: one epoll, and a pipe that Node itself reads, with what the epoll
+ * tells. So all callbacks are made in Node's own turn and by Node's own machinery, and cost no system call from JavaScript.
+ *
+ * Who writes to the pipe: on the main thread libuv itself, which calls machine code ({@link LoopWaiter}). Whoever ends a worker
+ * gives it no time to take its own handles off libuv's loop, and Node ends the whole process over one that is left there: there it is
+ * a thread that only walks a table of system calls ({@link waitInThread}).
+ *
+ * It asks the kernel itself, also while a test's kernel records: it is a part of the event loop.
  */
 export class Poller {
   static #running: Poller | undefined;
   readonly #epoll: number;
-  readonly #watches = new Map<number, { callback: () => void; refs: boolean }>();
-  readonly #socket: Socket;
-  readonly #near: number;
-  readonly #table: Table;
-  /** The thread's id, which the kernel clears when it has gone. */
-  readonly #thread: number;
+  readonly #pipe: Socket;
+  readonly #ends: readonly number[];
+  readonly #waiter: Waiter;
+  readonly #entries = new Map<number, Entry>();
+  #alive = 0;
+  #last = 0;
 
   /**
-   * Watches a descriptor, level-triggered.
+   * Watches a descriptor.
    *
-   * @param number - that this worker does not watch yet
+   * @param number - that is not watched yet
    * @param event - what for
    * @param callback - told in a turn of Node's own
+   * @throws {@link KernelError} of epoll_ctl: `EPERM` for what cannot be polled, `EBADF`, `EEXIST` for what is watched
    */
-  static watch(number: number, event: 'readable' | 'writable', callback: () => void): PollHandle {
+  static watch(number: number, event: Readiness, callback: () => void): Watch {
     const poller = (Poller.#running ??= new Poller());
-    const control = (operation: number) => {
-      const { size, events, data } = layouts.epoll_event;
-      const interest = Buffer.alloc(size);
-      interest.writeUInt32LE(event === 'writable' ? POLL.OUT : POLL.IN, events);
-      interest.writeInt32LE(number, data);
-      return attempt('epoll_ctl', poller.#epoll, operation, number, interest);
-    };
-    const watch = { callback, refs: true };
-    const added = control(EPOLL.CTL_ADD);
-    if (added < 0) throw new KernelError(added, { syscall: 'epoll_ctl' });
-    poller.#watches.set(number, watch);
-    const change = (refs: boolean) => {
-      watch.refs = refs;
-      poller.#keepAlive();
-    };
-    change(true);
-    return {
-      close: () => {
-        if (!poller.#watches.delete(number)) return;
-        control(EPOLL.CTL_DEL);
-        poller.#keepAlive();
-        // What closes one watcher often opens the next.
-        setImmediate(() => poller.#endIfIdle());
-      },
-      ref: () => change(true),
-      unref: () => change(false),
-    };
+    try {
+      return poller.#watch(number, event, callback);
+    } catch (error) {
+      poller.#endIfIdle();
+      throw error;
+    }
+  }
+
+  /** The pipe's ends, which stay open for the next watcher. */
+  static get descriptors(): readonly number[] {
+    return Poller.#running ? Poller.#running.#ends : [];
   }
 
   private constructor() {
     const ends = Buffer.alloc(8);
-    syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
-    this.#near = ends.readInt32LE(0);
+    check('pipe2', ends, O.CLOEXEC);
+    const near = ends.readInt32LE(0);
     const far = Fd.own(ends.readInt32LE(4));
-    this.#socket = new Socket({ fd: this.#near, readable: true, writable: false });
+    this.#ends = [near, far.number];
+    const onread = { buffer: Buffer.alloc(AT_ONCE * layouts.epoll_event.size), callback: this.#tell };
+    // Node's types know it of connections only.
+    const options: SocketConstructorOpts & { onread: OnReadOpts } = {
+      fd: near,
+      readable: true,
+      writable: false,
+      onread,
+    };
+    this.#pipe = new Socket(options);
     try {
-      using epoll = Fd.own(syscall('epoll_create1', O.CLOEXEC));
-      this.#table = writeTable(loop(epoll, far));
-      this.#thread = this.#table.arena.allocate(8);
-      this.#start();
+      using epoll = Fd.own(check('epoll_create1', O.CLOEXEC));
+      this.#waiter = (isMainThread && LoopWaiter.start(epoll, far)) || waitInThread(epoll, far);
       this.#epoll = epoll.release();
       far.release();
     } catch (error) {
       far.close();
-      this.#socket.destroy();
+      this.#pipe.destroy();
       throw error;
     }
-    this.#socket.on('data', () => this.#tell());
+    this.#pipe.unref();
   }
 
-  #start(): void {
-    const { arena, frame } = this.#table;
-    const flags =
-      CLONE.VM | CLONE.FS | CLONE.FILES | CLONE.SIGHAND | CLONE.THREAD | CLONE.SYSVSEM | CLONE.CHILD_CLEARTID;
-    arena.set(frame, syscallNumber('clone'));
-    // The last two, the thread's id and its storage, change places between architectures.
-    const last = process.arch === 'x64' ? [this.#thread, 0] : [0, this.#thread];
-    for (const [i, value] of [flags, 0, 0, ...last].entries()) arena.set(frame + FRAME.args + 8 * i, value);
-    arena.set(this.#thread, 1);
-    const ignore = () => {};
-    const result = kernel().launch({ frame, flags, steps: [], fail: ignore, reach: ignore, pidfd: ignore });
-    if (result < 0) throw new KernelError(result, { syscall: 'clone', hint: 'a limit on threads was reached' });
+  #watch(number: number, event: Readiness, callback: () => void): Watch {
+    const id = this.#nextId();
+    const { size, events, data } = layouts.epoll_event;
+    const interest = Buffer.alloc(size);
+    interest.writeUInt32LE(interests[event], events);
+    interest.writeUInt32LE(id, data);
+    const control = (operation: number) => call('epoll_ctl', this.#epoll, operation, number, interest);
+    const apart = event === 'priority' ? this.#waiter.priority?.(number, interest) : undefined;
+    const added = apart ? 0 : control(EPOLL.CTL_ADD);
+    if (added < 0) throw new KernelError(added, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
+    const again = event === 'priority' ? undefined : () => void control(EPOLL.CTL_MOD);
+    const entry: Entry = { callback, alive: false, again };
+    this.#entries.set(id, entry);
+    const keepAlive = (alive: boolean) => {
+      if (entry.alive === alive || !this.#entries.has(id)) return;
+      entry.alive = alive;
+      this.#alive += alive ? 1 : -1;
+      if (this.#alive === 0) this.#pipe.unref();
+      else if (alive && this.#alive === 1) this.#pipe.ref();
+    };
+    keepAlive(true);
+    return {
+      keepAlive,
+      close: () => {
+        keepAlive(false);
+        if (!this.#entries.delete(id)) return;
+        if (apart) apart();
+        else control(EPOLL.CTL_DEL);
+        // What closes one watcher often opens the next.
+        if (this.#waiter.release) setImmediate(() => this.#endIfIdle());
+      },
+    };
   }
 
-  #tell(): void {
+  /** 0 is the pipe's own. */
+  #nextId(): number {
+    do this.#last = (this.#last + 1) >>> 0 || 1;
+    while (this.#entries.has(this.#last));
+    return this.#last;
+  }
+
+  /** Calls back for each event that was read. */
+  readonly #tell = (length: number, bytes: Uint8Array): boolean => {
     const { size, data } = layouts.epoll_event;
-    const ready = Buffer.alloc(64 * size);
-    const count = attempt('epoll_pwait', this.#epoll, ready, 64, 0, null, 0);
-    try {
-      for (let i = 0; i < count; i++) this.#watches.get(ready.readInt32LE(i * size + data))?.callback();
-    } finally {
-      if (Poller.#running === this) attempt('write', this.#near, 'x', 1);
+    const events = new DataView(bytes.buffer, bytes.byteOffset, length);
+    for (let at = 0; at < length; at += size) {
+      const id = events.getUint32(at + data, true);
+      const entry = this.#entries.get(id);
+      if (!entry) continue;
+      let returned = false;
+      try {
+        entry.callback();
+        returned = true;
+      } finally {
+        if (this.#entries.get(id) === entry) entry.again?.();
+        if (!returned && at + size < length) {
+          // The kernel does not tell of the others again.
+          const rest = bytes.slice(at + size, length);
+          setImmediate(() => this.#tell(rest.length, rest));
+        }
+      }
     }
-  }
-
-  #keepAlive(): void {
-    if ([...this.#watches.values()].some(({ refs }) => refs)) this.#socket.ref();
-    else this.#socket.unref();
-  }
+    return true;
+  };
 
   #endIfIdle(): void {
-    if (this.#watches.size > 0 || Poller.#running !== this) return;
+    if (!this.#waiter.release || this.#entries.size > 0 || Poller.#running !== this) return;
     Poller.#running = undefined;
-    this.#socket.destroy();
-    this.#release();
-  }
-
-  #release(): void {
-    if (this.#table.arena.int(this.#thread) === 0) this.#table.arena.release();
-    else setTimeout(() => this.#release(), 1).unref();
+    this.#pipe.destroy();
+    this.#waiter.release();
   }
 }
-
-/** What the thread does until the socket closes. */
-function loop(epoll: Fd, far: Fd): Compiled {
-  const { size, fd, events } = layouts.pollfd;
-  const waits = Buffer.alloc(2 * size);
-  for (const [i, { number }] of [epoll, far].entries()) {
-    waits.writeInt32LE(number, i * size + fd);
-    waits.writeInt16LE(POLL.IN, i * size + events);
-  }
-  const program = new LaunchProgram('errand');
-  // It shares the table all the same, and closes in it what is its own.
-  program.ownFiles();
-  program.step('host', 'ppoll', [waits, 2, null, null, 0]);
-  program.step('host', 'write', [far, 'x', 1], { ignore: ['*'] });
-  program.step('host', 'read', [far, program.output(1), 1], { ignore: ['*'] });
-  program.step('host', 'close', [epoll]);
-  program.step('host', 'close', [far]);
-  const compiled = program.compile();
-  const [wait, write, read, close] = compiled.steps as [Step, Step, Step, Step];
-  write.onIgnored = close;
-  Object.assign(read, { onZero: close, onIgnored: close, onValue: wait });
-  return compiled;
-}
-
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;

@@ -78,7 +78,7 @@ export const F = {
 } as const;
 
 /** epoll_ctl operations and flags, `linux/eventpoll.h`. */
-export const EPOLL = { CTL_ADD: 1, CTL_DEL: 2, ET: 0x80000000 } as const;
+export const EPOLL = { CTL_ADD: 1, CTL_DEL: 2, CTL_MOD: 3, ONESHOT: 0x40000000, ET: 0x80000000 } as const;
 
 /** prctl options, `linux/prctl.h`. */
 export const PR = {

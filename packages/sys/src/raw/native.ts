@@ -2,28 +2,15 @@ import { createRequire } from 'node:module';
 import { UnsupportedError } from '../error.js';
 import * as arm64 from '../launcher/arm64.js';
 import * as x64 from '../launcher/x64.js';
+import { findUv, type Library, type Uv } from './uv.js';
 
 /** The part of koffi that this project uses. Nothing of koffi leaves this file but through these types. */
 interface Koffi {
-  load(path: null): { func(name: string, result: string, args: string[]): (...args: unknown[]) => unknown };
+  load(path: null): Library;
   view(pointer: bigint, length: number): ArrayBuffer;
   decode(pointer: bigint, type: unknown): (...args: unknown[]) => unknown;
   proto(result: string, args: string[]): unknown;
   address(value: unknown): bigint;
-  node: {
-    poll(
-      fd: number,
-      options: { readable?: boolean; writable?: boolean; disconnect?: boolean },
-      callback: (status: number, events: unknown) => void,
-    ): PollHandle;
-  };
-}
-
-/** A running poll on libuv's loop. */
-export interface PollHandle {
-  close(): void;
-  ref?(): void;
-  unref?(): void;
 }
 
 /** A word of a system call: a number, or an address as bigint. */
@@ -41,11 +28,13 @@ export interface Native {
   address(buffer: Uint8Array): bigint;
   /** A window on memory that JavaScript did not allocate. */
   view(address: number, length: number): ArrayBuffer;
-  /** Watches a descriptor on the event loop. */
-  poll: Koffi['node']['poll'];
+  /** Machine code for libuv to call: walks the table at whose frame the handle's data points. */
+  polled: Word;
+  /** libuv, where Node lets others see it. */
+  uv: Uv | undefined;
 }
 
-const blobs: Partial<Record<string, { code: string; launch: number; walk: number }>> = { x64, arm64 };
+const blobs: Partial<Record<string, { code: string; launch: number; walk: number; polled: number }>> = { x64, arm64 };
 const PROT_READ_WRITE = 3;
 const PROT_READ_EXEC = 5;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
@@ -94,6 +83,7 @@ function load(): Native {
     walk: koffi.decode(page + BigInt(blob.walk), koffi.proto('void', [word])) as Native['walk'],
     address: (buffer) => koffi.address(buffer),
     view: (address, length) => koffi.view(BigInt(address), length),
-    poll: koffi.node.poll,
+    polled: page + BigInt(blob.polled),
+    uv: findUv(libc),
   };
 }

@@ -1,4 +1,5 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { Poller } from '../poller/poller.js';
 import { PR } from '../raw/flags.js';
 import { attempt } from '../syscall.js';
 
@@ -74,9 +75,10 @@ function shared(): string[] {
 
 function descriptors(): string[] {
   return readdirSync('/proc/self/fd').flatMap((fd) => {
+    if (Poller.descriptors.includes(Number(fd))) return [];
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
-      // The listing itself; and Node's own, which come and go with its timers and pools.
+      // The listing itself; and Node's own and the watchers', which come and go with its timers and pools.
       return /^\/proc\/\d+\/fd$|anon_inode:\[(eventpoll|eventfd|timerfd|io_uring)\]/.test(target)
         ? []
         : [`fd ${fd} ${target}`];
