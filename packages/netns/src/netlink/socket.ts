@@ -29,7 +29,8 @@ const EMSGSIZE = 90;
 const ADDRESS_SIZE = 12;
 const TYPE = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
 const RECEIVE_BUFFER = 2 ** 20;
-const DUMP_ATTEMPTS = 10;
+// Whom five do not help is disturbed by somebody who does not pause: more would take long, and end as these do.
+const DUMP_ATTEMPTS = 5;
 const BATCH_MESSAGES = 128;
 const BATCH_BYTES = 64 * 1024;
 
@@ -157,7 +158,7 @@ export class NetlinkSocket implements Disposable {
    * @param message - with NLM_F_DUMP
    * @param decode - makes of each message a value to keep, or undefined; it must copy what it keeps
    * @returns the values, in the kernel's order
-   * @throws KernelError `EINTR` where ten attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
+   * @throws KernelError `EINTR` where five attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
    * @throws KernelError as {@link NetlinkSocket.request}
    */
   dump<T>(message: Message, decode: (reply: Replies) => T | undefined): T[] {
