@@ -90,6 +90,9 @@ describe.skipIf(!root)('conntrack [needs root]', () => {
     const [udp] = conntrack.list({ protocol: 17 });
     expect(udp?.original).toMatchObject({ source: '127.0.0.1', sourcePort: 5000, destinationPort: 5001 });
     expect(conntrack.list({ family: 6 }).map((flow) => flow.original.destination)).toEqual(['::1']);
+    const counted = () => `${conntrack.count()}`;
+    expect(counted()).toBe('3');
+    expect(counted()).toBe(ns.sysctl.get('net.netfilter.nf_conntrack_count'));
     expect(conntrack.remove(udp as NonNullable<typeof udp>)).toBe(true);
     expect(conntrack.remove(udp as NonNullable<typeof udp>)).toBe(false);
     expect(conntrack.list({ protocol: 17 })).toEqual([]);
@@ -97,6 +100,7 @@ describe.skipIf(!root)('conntrack [needs root]', () => {
     expect(conntrack.list().map((flow) => flow.family)).toEqual([6]);
     expect(conntrack.removeAll({})).toBe(1);
     expect(ns.sysctl.get('net.netfilter.nf_conntrack_count')).toBe('0');
+    expect([counted(), conntrack.list()]).toEqual(['0', []]);
     close();
   });
 

@@ -1,11 +1,13 @@
 import { KernelError } from '@iso/sys';
 import { type Family, ipBytes } from '../ip/ip.js';
+import { malformed } from '../netlink/error.js';
 import { Message } from '../netlink/message.js';
 import { AF, NETLINK, NLM_F } from '../netlink/raw.js';
+import type { Replies } from '../netlink/replies.js';
 import { NetlinkSocket, type NetlinkSocketOptions } from '../netlink/socket.js';
 import { NFGENMSG, NFNL_SUBSYS } from '../nft/raw.js';
 import { type Flow, readFlow, type Tuple } from './flow.js';
-import { CTA, CTA_IP, CTA_PROTO, CTA_TUPLE, IPCTNL_MSG_CT } from './raw.js';
+import { CTA, CTA_IP, CTA_PROTO, CTA_STATS_GLOBAL_ENTRIES, CTA_TUPLE, IPCTNL_MSG_CT } from './raw.js';
 
 /** Which flows; what is not given counts for any. Addresses and ports are those of the first packet, before translation. */
 export interface FlowFilter {
@@ -68,12 +70,35 @@ export class Conntrack implements Disposable {
   }
 
   /**
+   * How many flows there are. The kernel counts them: it does not look at its table for this.
+   *
+   * @returns also those of which the first packet is on its way yet
+   */
+  count(): number {
+    let count = 0;
+    this.#socket.request(counting(), (reply) => {
+      count = readCount(reply);
+    });
+    return count;
+  }
+
+  async #countLater(): Promise<number> {
+    let count = 0;
+    await this.#socket.requestLater(counting(), (reply) => {
+      count = readCount(reply);
+    });
+    return count;
+  }
+
+  /**
    * Lists flows.
    *
    * @param filter - which; default all
    * @returns in no order
    */
   list(filter: FlowFilter = {}): Flow[] {
+    // The table that all namespaces share is large, and here nothing is in it.
+    if (this.count() === 0) return [];
     return this.#socket.dump(listing(filter), reader(filter));
   }
 
@@ -101,8 +126,8 @@ export class Conntrack implements Disposable {
 
   /**
    * The same as {@link Conntrack.removeAll} while the event loop goes on: a machine may have hundreds of thousands of flows, and to find
-   * one of them the kernel looks through a table that all namespaces share, for 15 ms on a large machine. What is asked for while it does that is
-   * looked for together the next time.
+   * one of them the kernel looks through a table that all namespaces share, for 15 ms on a large machine. Where the namespace has
+   * no flows, it does not look. What is asked for while it does is looked for together the next time.
    *
    * @param filter - which; `{}` is all
    * @param judge - of those, which; default all
@@ -118,6 +143,7 @@ export class Conntrack implements Disposable {
     const sought = this.#sought.splice(0);
     this.#last = (this.#next as Promise<void>).catch(() => {});
     this.#next = undefined;
+    if ((await this.#countLater()) === 0) return;
     const flows = await this.#socket.dumpLater(listing({}), (reply) => {
       const flow = readFlow(reply);
       return flow && sought.some((wanted) => wanted(flow)) ? flow : undefined;
@@ -163,7 +189,17 @@ function removed(outcomes: readonly (KernelError | undefined)[]): number {
   return outcomes.filter((outcome) => !outcome).length;
 }
 
-function request(verb: 'GET' | 'DELETE', family: number, flags = 0): Message {
+function counting(): Message {
+  return request('GET_STATS', AF.UNSPEC);
+}
+
+function readCount(reply: Replies): number {
+  const attributes = reply.attributes(NFGENMSG);
+  while (attributes.next()) if (attributes.type === CTA_STATS_GLOBAL_ENTRIES) return attributes.u32be();
+  throw malformed('statistics of connection tracking without the number of its flows', reply.start);
+}
+
+function request(verb: 'GET' | 'DELETE' | 'GET_STATS', family: number, flags = 0): Message {
   const type = (NFNL_SUBSYS.CTNETLINK << 8) | IPCTNL_MSG_CT[verb];
   return new Message(`IPCTNL_MSG_CT_${verb}`, type, flags, CTA).header(NFGENMSG, (header) => {
     header[0] = family;

@@ -1,6 +1,6 @@
 /** The kernel's names and numbers of connection tracking: `linux/netfilter/nfnetlink_conntrack.h`. */
 
-export const IPCTNL_MSG_CT = { NEW: 0, GET: 1, DELETE: 2 } as const;
+export const IPCTNL_MSG_CT = { NEW: 0, GET: 1, DELETE: 2, GET_STATS: 5 } as const;
 export const CTA = {
   TUPLE_ORIG: 1,
   TUPLE_REPLY: 2,
@@ -28,6 +28,7 @@ export const CTA_PROTO = {
 } as const;
 export const CTA_PROTOINFO_TCP = 1;
 export const CTA_PROTOINFO_TCP_STATE = 1;
+export const CTA_STATS_GLOBAL_ENTRIES = 1;
 export const CTA_COUNTERS = { PACKETS: 1, BYTES: 2 } as const;
 export const IPS = {
   expected: 1,

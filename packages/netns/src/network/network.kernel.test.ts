@@ -90,6 +90,29 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     }
   });
 
+  it('a connection to the host from before its port was published goes on; the next one is the box’s', async () => {
+    const { host, outside, a } = world;
+    const endpoint = await world.network().attach(a);
+    world.serve(a, 80);
+    // Connections are tracked from here on.
+    await endpoint.publish({ port: 81, host: '0.0.0.0', mode: 'nat' });
+    const server = host.listen({ host: '0.0.0.0', port: 8080 }, (socket) => socket.pipe(socket));
+    const client = outside.connect({ host: '192.0.2.1', port: 8080 });
+    const echo = async (words: string) => {
+      const answer = once(client, 'data');
+      client.write(words);
+      return String((await answer)[0]);
+    };
+    expect(await echo('before')).toBe('before');
+    const closed = once(server, 'close');
+    server.close();
+    await endpoint.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
+    expect(await echo('after')).toBe('after');
+    expect(await reach(outside, '192.0.2.1', 8080)).toBe('192.0.2.2');
+    client.destroy();
+    await closed;
+  });
+
   it('a port is really taken, and given back', async () => {
     const { a, b, host } = world;
     const network = world.network();
