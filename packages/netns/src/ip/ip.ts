@@ -69,13 +69,24 @@ export function ipText(bytes: Uint8Array, at = 0, length: number = bytes.length 
 // Dumps are long: each half of an address becomes text once.
 const halves: (string | undefined)[] = Array(65536).fill(undefined);
 
-function half(bytes: Uint8Array, at: number): string {
-  const value = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
-  return (halves[value] ??= `${bytes[at]}.${bytes[at + 1]}`);
+/** Of two bytes, the first one the lower. */
+function half(value: number): string {
+  return (halves[value] ??= `${value & 0xff}.${value >> 8}`);
+}
+
+/**
+ * An IPv4 address as text.
+ *
+ * @param word - its four bytes, the first one the lowest: as this machine reads them from memory
+ * @returns for example `10.0.0.1`
+ */
+export function ip4Text(word: number): string {
+  return `${half(word & 0xffff)}.${half(word >>> 16)}`;
 }
 
 function dotted(bytes: Uint8Array, at: number): string {
-  return `${half(bytes, at)}.${half(bytes, at + 2)}`;
+  const [a, b, c, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]] as [number, number, number, number];
+  return ip4Text(a | (b << 8) | (c << 16) | (d << 24));
 }
 
 function longestZeros(words: readonly number[]): { start: number; run: number } {

@@ -45,3 +45,13 @@ export const ATTRIBUTE = 4;
 export function align(length: number): number {
   return (length + 3) & ~3;
 }
+
+/** Bytes that can be read in words: the same, or a copy of those that lie across. */
+export function inWords(bytes: Buffer): Buffer {
+  return bytes.byteOffset === align(bytes.byteOffset) ? bytes : Buffer.from(Uint8Array.from(bytes).buffer);
+}
+
+/** Bytes in words of this machine's order. */
+export function wordsOf(bytes: Buffer): Int32Array {
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
+}
