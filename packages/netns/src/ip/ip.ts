@@ -127,6 +127,19 @@ export function parsePrefix(text: string): Prefix {
 }
 
 /**
+ * The last address of a block.
+ *
+ * @param address - any of its addresses
+ * @param length - bits of the network
+ * @returns its bytes
+ */
+export function lastOf(address: Uint8Array, length: number): Buffer {
+  const last = Buffer.from(address);
+  for (const [i, byte] of address.entries()) last[i] = byte | (0xff >> Math.min(Math.max(length - 8 * i, 0), 8));
+  return last;
+}
+
+/**
  * An address as a number, for arithmetic.
  *
  * @param address - as text

@@ -123,7 +123,7 @@ describe('replies that no kernel writes', () => {
   });
 
   it('wherever the bytes lie; attributes start at multiples of four of them', () => {
-    const bytes = Buffer.from(`ffff${'14000000' + '10000000' + '00'.repeat(8)}0800040005000000`, 'hex').subarray(2);
+    const bytes = Buffer.from(`ffff1400000010000000${'00'.repeat(8)}0800040005000000`, 'hex').subarray(2);
     bytes.writeUInt32LE(24, 0);
     const replies = new Replies(bytes);
     expect(replies.next()).toBe(true);

@@ -26,7 +26,7 @@ export class Outcomes implements Exchange<(KernelError | undefined)[]> {
   readonly messages: readonly Message[];
   first = 0;
   readonly #outcomes: (KernelError | undefined)[];
-  readonly #answered: Uint8Array;
+  readonly #answered: boolean[];
   readonly #onReply: ((reply: Replies) => void) | undefined;
   #pending: number;
 
@@ -37,7 +37,7 @@ export class Outcomes implements Exchange<(KernelError | undefined)[]> {
   constructor(messages: readonly Message[], onReply?: (reply: Replies) => void) {
     this.messages = messages;
     this.#outcomes = Array(messages.length).fill(undefined);
-    this.#answered = new Uint8Array(messages.length);
+    this.#answered = Array(messages.length).fill(false);
     this.#pending = messages.length;
     this.#onReply = onReply;
   }
@@ -59,14 +59,14 @@ export class Outcomes implements Exchange<(KernelError | undefined)[]> {
     if (reply.type === NLMSG.ERROR || done) {
       const refusal = reply.refusal();
       if (refusal.errno !== 0) this.#outcomes[index] = refused(this.messages[index] as Message, refusal);
-      this.#answered[index] = 1;
+      this.#answered[index] = true;
       this.#pending -= 1;
     } else if (reply.type > NLMSG.OVERRUN) this.#onReply?.(reply);
     return true;
   }
 
   result(): (KernelError | undefined)[] {
-    if (!this.done) throw unanswered(this.messages[this.#answered.indexOf(0)] as Message);
+    if (!this.done) throw unanswered(this.messages[this.#answered.indexOf(false)] as Message);
     return this.#outcomes;
   }
 }

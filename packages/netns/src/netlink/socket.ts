@@ -2,7 +2,7 @@ import { close, write } from 'node:fs';
 import { attempt, Fd, KernelError, syscall } from '@iso/sys';
 import { type Exchange, Outcomes, Verdict } from './exchange.js';
 import type { Message } from './message.js';
-import { AF, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCK, SOL } from './raw.js';
+import { AF, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCKET_TYPE, SOL } from './raw.js';
 import { datagram, drain, receive } from './receive.js';
 import { Replies } from './replies.js';
 import { turn } from './turn.js';
@@ -27,7 +27,6 @@ const EAGAIN = -11;
 const EINTR = -4;
 const EMSGSIZE = 90;
 const ADDRESS_SIZE = 12;
-const TYPE = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
 const RECEIVE_BUFFER = 2 ** 20;
 // Whom five do not help is disturbed by somebody who does not pause: more would take long, and end as these do.
 const DUMP_ATTEMPTS = 5;
@@ -85,9 +84,9 @@ export class NetlinkSocket implements Disposable {
    */
   static open(protocol: number, options: NetlinkSocketOptions = {}): NetlinkSocket {
     const fd = options.home
-      ? options.home.socket(AF.NETLINK, TYPE, protocol)
-      : Fd.own(syscall('socket', AF.NETLINK, TYPE, protocol));
-    return NetlinkSocket.#prepared(fd, options);
+      ? options.home.socket(AF.NETLINK, SOCKET_TYPE, protocol)
+      : Fd.own(syscall('socket', AF.NETLINK, SOCKET_TYPE, protocol));
+    return NetlinkSocket.over(fd, options);
   }
 
   /**
@@ -101,10 +100,18 @@ export class NetlinkSocket implements Disposable {
   static async openAsync(protocol: number, options: NetlinkSocketOptions = {}): Promise<NetlinkSocket> {
     const { home } = options;
     if (!home?.socketAsync) return NetlinkSocket.open(protocol, options);
-    return NetlinkSocket.#prepared(await home.socketAsync(AF.NETLINK, TYPE, protocol), options);
+    return NetlinkSocket.over(await home.socketAsync(AF.NETLINK, SOCKET_TYPE, protocol), options);
   }
 
-  static #prepared(fd: Fd, options: NetlinkSocketOptions): NetlinkSocket {
+  /**
+   * Makes a socket that is open already ready for use.
+   *
+   * @param fd - which; closed with it
+   * @param options - how much it buffers
+   * @returns the socket
+   * @internal
+   */
+  static over(fd: Fd, options: Pick<NetlinkSocketOptions, 'receiveBuffer'> = {}): NetlinkSocket {
     try {
       const address = Buffer.alloc(ADDRESS_SIZE);
       address.writeUInt16LE(AF.NETLINK, 0);

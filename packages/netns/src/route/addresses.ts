@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { KernelError } from '@iso/sys';
-import { type Family, ipBytes, ipOf, parsePrefix, rangeOf } from '../ip/ip.js';
+import { type Family, ipBytes, lastOf, parsePrefix } from '../ip/ip.js';
 import type { Attributes } from '../netlink/attribute.js';
 import { Message } from '../netlink/message.js';
 import { AF, NLM_F } from '../netlink/raw.js';
@@ -159,10 +159,11 @@ export class Addresses {
       header[3] = numberOf(SCOPES, scope, 'a scope');
       header.writeUInt32LE(index, 4);
     });
-    message.raw(IFA.LOCAL, ipBytes(address));
-    message.raw(IFA.ADDRESS, ipBytes(options.peer ?? address));
+    const bytes = ipBytes(address);
+    message.raw(IFA.LOCAL, bytes);
+    message.raw(IFA.ADDRESS, options.peer === undefined ? bytes : ipBytes(options.peer));
     if (family === 4 && length < 31 && !options.peer && options.broadcast === undefined)
-      message.raw(IFA.BROADCAST, ipBytes(ipOf(rangeOf(options.address).last, 4)));
+      message.raw(IFA.BROADCAST, lastOf(bytes, length));
     else if (options.broadcast) message.raw(IFA.BROADCAST, ipBytes(options.broadcast));
     if (options.label !== undefined) message.string(IFA.LABEL, options.label);
     if (options.metric !== undefined) message.u32(IFA.RT_PRIORITY, options.metric);

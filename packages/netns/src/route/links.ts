@@ -213,11 +213,13 @@ export class Links {
       message.nest(IFLA.LINKINFO, () => message.string(IFLA_INFO.KIND, kind), IFLA_INFO);
     }
     const links = this.#dump(message, filter);
-    // A kernel that does not filter answers with all.
-    return links.filter(
-      (link) =>
-        (master === undefined || link.master === master) && (filter.kind === undefined || link.kind === filter.kind),
-    );
+    // An old kernel answers in an order of its own, and with all where it does not filter.
+    return links
+      .filter(
+        (link) =>
+          (master === undefined || link.master === master) && (filter.kind === undefined || link.kind === filter.kind),
+      )
+      .sort((a, b) => a.index - b.index);
   }
 
   /**
@@ -235,7 +237,7 @@ export class Links {
         const link = found.has(index) ? undefined : this.#there(index, stats);
         if (link) found.set(index, link);
       }
-      return [...found.values()].sort((a, b) => a.index - b.index);
+      return [...found.values()];
     }
   }
 

@@ -1,4 +1,4 @@
-import { attempt, KernelError } from '@iso/sys';
+import { attempt, type Fd, KernelError } from '@iso/sys';
 import { malformed } from '../netlink/error.js';
 import type { Message } from '../netlink/message.js';
 import type { Monitor } from '../netlink/monitor.js';
@@ -84,6 +84,18 @@ export class Rtnetlink implements Requests, Disposable {
    */
   static async openAsync(options: NetlinkSocketOptions = {}): Promise<Rtnetlink> {
     return new Rtnetlink(await NetlinkSocket.openAsync(NETLINK.ROUTE, options), options.home);
+  }
+
+  /**
+   * Speaks by a socket that was made already.
+   *
+   * @param fd - the socket; closed with it
+   * @param home - its network namespace
+   * @returns the connection
+   * @internal
+   */
+  static over(fd: Fd, home: SocketHome): Rtnetlink {
+    return new Rtnetlink(NetlinkSocket.over(fd), home);
   }
 
   /**
