@@ -66,8 +66,12 @@ export function ipText(bytes: Uint8Array, at = 0, length: number = bytes.length 
   return `${hex(0, start)}::${hex(start + run, 8)}`;
 }
 
-// Dumps are long: each half of an address becomes text once.
+// Dumps are long: each half of an address becomes text once, and a gateway is that of many routes.
 const halves: (string | undefined)[] = Array(65536).fill(undefined);
+const ends: (string | undefined)[] = Array(65536).fill(undefined);
+const RECENT = 256;
+const recent = new Int32Array(RECENT);
+const texts: string[] = Array(RECENT).fill('0.0.0.0');
 
 /** Of two bytes, the first one the lower. */
 function half(value: number): string {
@@ -81,7 +85,13 @@ function half(value: number): string {
  * @returns for example `10.0.0.1`
  */
 export function ip4Text(word: number): string {
-  return `${half(word & 0xffff)}.${half(word >>> 16)}`;
+  const place = (word ^ (word >>> 24)) & (RECENT - 1);
+  if (recent[place] === word) return texts[place] as string;
+  const end = word >>> 16;
+  const text = half(word & 0xffff) + (ends[end] ??= `.${half(end)}`);
+  recent[place] = word;
+  texts[place] = text;
+  return text;
 }
 
 function dotted(bytes: Uint8Array, at: number): string {
