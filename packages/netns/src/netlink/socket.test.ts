@@ -113,7 +113,7 @@ describe('NetlinkSocket', () => {
     // From the second attempt on all is read before it is looked at: to where the kernel has no more.
     const quiet = { bytes: Buffer.alloc(0), result: EAGAIN };
     expect(withSocket([...interrupted(1), ...interrupted(2), quiet, ...good], read).value).toEqual([7]);
-    const always = Array.from({ length: 5 }, (_, i) => [...interrupted(i + 1), ...(i ? [quiet] : [])]).flat();
+    const always = Array.from({ length: 10 }, (_, i) => [...interrupted(i + 1), ...(i ? [quiet] : [])]).flat();
     expect(() => withSocket(always, read)).toThrow(code('EINTR', { info: { partial: [1], before: [1] } }));
   });
 

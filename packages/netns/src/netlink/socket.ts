@@ -28,8 +28,7 @@ const EINTR = -4;
 const EMSGSIZE = 90;
 const ADDRESS_SIZE = 12;
 const RECEIVE_BUFFER = 2 ** 20;
-// Whom five do not help is disturbed by somebody who does not pause: more would take long, and end as these do.
-const DUMP_ATTEMPTS = 5;
+const DUMP_ATTEMPTS = 10;
 const BATCH_MESSAGES = 128;
 const BATCH_BYTES = 64 * 1024;
 
@@ -164,14 +163,15 @@ export class NetlinkSocket implements Disposable {
    *
    * @param message - with NLM_F_DUMP
    * @param decode - makes of each message a value to keep, or undefined; it must copy what it keeps
+   * @param most - attempts, default 10
    * @returns the values, in the kernel's order
-   * @throws KernelError `EINTR` where five attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
+   * @throws KernelError `EINTR` where all attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
    * @throws KernelError as {@link NetlinkSocket.request}
    */
-  dump<T>(message: Message, decode: (reply: Replies) => T | undefined): T[] {
+  dump<T>(message: Message, decode: (reply: Replies) => T | undefined, most: number = DUMP_ATTEMPTS): T[] {
     let values: T[] = [];
     let before: T[] = [];
-    for (let attempts = 0; attempts < DUMP_ATTEMPTS; attempts++) {
+    for (let attempts = 0; attempts < most; attempts++) {
       before = values;
       values = [];
       let interrupted = false;
@@ -194,7 +194,7 @@ export class NetlinkSocket implements Disposable {
     throw new KernelError(EINTR, {
       syscall: 'recvfrom',
       call: message.call,
-      hint: `what it lists changed during each of ${DUMP_ATTEMPTS} attempts; info.partial holds the last one`,
+      hint: `what it lists changed during each of ${most} attempts; info.partial holds the last one`,
       info: { partial: values, before },
     });
   }

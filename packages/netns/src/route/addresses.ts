@@ -7,7 +7,7 @@ import { AF, NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { numberOf, wordOf } from './name.js';
 import { IFA, IFA_F, IFADDRMSG, RTM, SCOPES } from './raw.js';
-import type { Requests } from './requests.js';
+import { FEW_ATTEMPTS, type Requests } from './requests.js';
 
 /** A flag of an address, see ip-address(8). */
 export type AddressFlag = keyof typeof IFA_F;
@@ -118,7 +118,7 @@ export class Addresses {
       header[0] = family === 4 ? AF.INET : family === 6 ? AF.INET6 : AF.UNSPEC;
       header.writeUInt32LE(link, 4);
     });
-    const addresses = this.#rtnl.dump(message, RTM.NEWADDR, readAddress);
+    const addresses = this.#rtnl.dump(message, RTM.NEWADDR, readAddress, FEW_ATTEMPTS);
     return link === 0 ? addresses : addresses.filter((address) => address.link === link);
   }
 

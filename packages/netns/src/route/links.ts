@@ -6,7 +6,7 @@ import { type Link, type LinkOptions, type LinkSettings, type NewLink, type Peer
 import { bridgePort, linkKinds } from './link-kind.js';
 import { alternativeName, linkName } from './name.js';
 import { IFF, IFINFOMSG, IFLA, IFLA_INFO, RTEXT_FILTER_SKIP_STATS, RTM, VETH_INFO_PEER } from './raw.js';
-import type { Requests } from './requests.js';
+import { FEW_ATTEMPTS, type Requests } from './requests.js';
 import type { LinkStats } from './stats.js';
 
 /** A link, by name or index. */
@@ -228,7 +228,7 @@ export class Links {
    */
   #dump(message: Message, { stats = false }: LinkFilter): Link[] {
     try {
-      return this.#rtnl.dump(message, RTM.NEWLINK, readLink);
+      return this.#rtnl.dump(message, RTM.NEWLINK, readLink, FEW_ATTEMPTS);
     } catch (error) {
       if (!KernelError.is(error, 'EINTR')) throw error;
       const { partial, before } = error.info as { partial: Link[]; before: Link[] };

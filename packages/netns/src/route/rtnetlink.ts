@@ -193,8 +193,8 @@ export class Rtnetlink implements Requests, Disposable {
   }
 
   /** {@inheritDoc Requests.dump} */
-  dump<T>(message: Message, type: number, read: (reply: Replies) => T | undefined): T[] {
-    return this.#socket.dump(message, (reply) => (reply.type === type ? read(reply) : undefined));
+  dump<T>(message: Message, type: number, read: (reply: Replies) => T | undefined, most?: number): T[] {
+    return this.#socket.dump(message, (reply) => (reply.type === type ? read(reply) : undefined), most);
   }
 
   /** {@inheritDoc Requests.linkIndex} */
