@@ -1,8 +1,8 @@
 import { close, write } from 'node:fs';
 import { attempt, Fd, KernelError, syscall } from '@iso/sys';
-import { type Exchange, Outcomes, Verdict } from './exchange.js';
+import { type Exchange, Listing, Outcomes, Verdict } from './exchange.js';
 import type { Message } from './message.js';
-import { AF, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCKET_TYPE, SOL } from './raw.js';
+import { AF, NETLINK_OPTION, NLM_F, SO, SOCKET_TYPE, SOL } from './raw.js';
 import { datagram, drain, receive } from './receive.js';
 import { Replies } from './replies.js';
 import { turn } from './turn.js';
@@ -172,24 +172,17 @@ export class NetlinkSocket implements Disposable {
     let values: T[] = [];
     let before: T[] = [];
     for (let attempts = 0; attempts < most; attempts++) {
-      before = values;
-      values = [];
-      let interrupted = false;
+      const listing = new Listing(message, decode);
       const { length } = datagram();
       try {
-        const visit = (reply: Replies) => {
-          interrupted ||= reply.interrupted;
-          if (reply.type === NLMSG.DONE) return;
-          const value = decode(reply);
-          if (value !== undefined) values.push(value);
-        };
-        const [refusal] = this.#exchange(new Outcomes([message], visit), attempts > 0);
-        if (refusal) throw refusal;
-        if (!interrupted) return values;
+        const read = this.#exchange(listing, attempts > 0);
+        if (!listing.interrupted) return read;
       } catch (error) {
         // What was cut fits into the buffer that has grown meanwhile.
         if (!KernelError.is(error, 'EMSGSIZE') || datagram().length === length) throw error;
       }
+      before = values;
+      ({ values } = listing);
     }
     throw new KernelError(EINTR, {
       syscall: 'recvfrom',
@@ -208,18 +201,11 @@ export class NetlinkSocket implements Disposable {
    * @returns the values, in the kernel's order; what changed meanwhile may be missing, or there twice
    * @throws KernelError as {@link NetlinkSocket.request}
    */
-  async dumpLater<T>(message: Message, decode: (reply: Replies) => T | undefined): Promise<T[]> {
-    const values: T[] = [];
-    const exchange = new Outcomes([message], (reply) => {
-      const value = reply.type === NLMSG.DONE ? undefined : decode(reply);
-      if (value !== undefined) values.push(value);
-    });
+  dumpLater<T>(message: Message, decode: (reply: Replies) => T | undefined): Promise<T[]> {
     // Where little matches, the kernel looks at all that there is before it has anything to answer.
-    const asked = this.#dumped.then(() => this.#later(exchange, 1));
+    const asked = this.#dumped.then(() => this.#later(new Listing(message, decode), 1));
     this.#dumped = asked.catch(() => {});
-    const [refusal] = await asked;
-    if (refusal) throw refusal;
-    return values;
+    return asked;
   }
 
   /**
