@@ -103,14 +103,18 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
       client.write(words);
       return String((await answer)[0]);
     };
-    expect(await echo('before')).toBe('before');
-    const closed = once(server, 'close');
-    server.close();
-    await endpoint.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
-    expect(await echo('after')).toBe('after');
-    expect(await reach(outside, '192.0.2.1', 8080)).toBe('192.0.2.2');
-    client.destroy();
-    await closed;
+    try {
+      expect(await echo('before')).toBe('before');
+      server.close();
+      await endpoint.publish({ port: 80, hostPort: 8080, host: '0.0.0.0', mode: 'nat' });
+      expect(await echo('after')).toBe('after');
+      expect(await reach(outside, '192.0.2.1', 8080)).toBe('192.0.2.2');
+    } finally {
+      const closed = [once(server, 'close'), once(client, 'close')];
+      server.close();
+      client.destroy();
+      await Promise.all(closed);
+    }
   });
 
   it('a port is really taken, and given back', async () => {
