@@ -13,7 +13,8 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
   beforeEach(() => {
     world = new World();
   });
-  afterEach(() => world.close());
+  // An emulated processor takes tens of seconds for a hundred boxes.
+  afterEach(() => world.close(), 60_000);
 
   it('a box has its addresses, its MAC, its way out, and is usable at once', async () => {
     const { host, a, b, outside } = world;
@@ -370,7 +371,7 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     expect(sweepNetworks(host).filter((name) => name.startsWith('br-')).length).toBe(steps.length);
     await expect.poll(state, { timeout: 10_000 }).toEqual(before);
     expect(sweepNetworks(host)).toEqual([]);
-  }, 60_000);
+  }, 180_000);
 
   it('a hundred boxes attach and go with their namespaces', async () => {
     const network = world.network();
