@@ -90,6 +90,9 @@ describe.skipIf(!root)('conntrack [needs root]', () => {
     const [udp] = conntrack.list({ protocol: 17 });
     expect(udp?.original).toMatchObject({ source: '127.0.0.1', sourcePort: 5000, destinationPort: 5001 });
     expect(conntrack.list({ family: 6 }).map((flow) => flow.original.destination)).toEqual(['::1']);
+    const counted = () => `${conntrack.count()}`;
+    expect(counted()).toBe('3');
+    expect(counted()).toBe(ns.sysctl.get('net.netfilter.nf_conntrack_count'));
     expect(conntrack.remove(udp as NonNullable<typeof udp>)).toBe(true);
     expect(conntrack.remove(udp as NonNullable<typeof udp>)).toBe(false);
     expect(conntrack.list({ protocol: 17 })).toEqual([]);
@@ -97,7 +100,64 @@ describe.skipIf(!root)('conntrack [needs root]', () => {
     expect(conntrack.list().map((flow) => flow.family)).toEqual([6]);
     expect(conntrack.removeAll({})).toBe(1);
     expect(ns.sysctl.get('net.netfilter.nf_conntrack_count')).toBe('0');
+    expect([counted(), conntrack.list()]).toEqual(['0', []]);
     close();
+  });
+
+  it('by whatever is asked for: of many flows only those come over, where the kernel compares', async () => {
+    const { ns, conntrack, close } = tracked();
+    await traffic(ns);
+    const flows = conntrack.list();
+    const names = ['source', 'destination', 'sourcePort', 'destinationPort'] as const;
+    const real = kernel();
+    let told = 0;
+    const undo = replaceKernel({
+      launch: (plan) => real.launch(plan),
+      call(name, args) {
+        const length = Number(real.call(name, args));
+        const IPCTNL_MSG_CT_NEW = 0x100;
+        for (let at = 0; name === 'recvfrom' && at + 16 <= length; at += (args[1] as Buffer).readUInt32LE(at))
+          if ((args[1] as Buffer).readUInt16LE(at + 4) === IPCTNL_MSG_CT_NEW) told += 1;
+        return length;
+      },
+    });
+    try {
+      for (const { family, original } of flows) {
+        for (let some = 0; some < 2 ** names.length; some++) {
+          const chosen = names.filter((_, i) => some & (1 << i));
+          const filter = { family, protocol: original.protocol };
+          Object.assign(filter, Object.fromEntries(chosen.map((name) => [name, original[name]])));
+          const due = flows.filter(
+            (flow) =>
+              flow.family === family &&
+              flow.original.protocol === original.protocol &&
+              chosen.every((name) => flow.original[name] === original[name]),
+          );
+          // Addresses of IPv6 are compared here.
+          const over = flows.filter(
+            (flow) =>
+              flow.family === family &&
+              flow.original.protocol === original.protocol &&
+              chosen.every(
+                (name) => (family === 6 && !name.endsWith('Port')) || flow.original[name] === original[name],
+              ),
+          );
+          told = 0;
+          expect(
+            conntrack
+              .list(filter)
+              .map(({ id }) => id)
+              .sort(),
+          ).toEqual(due.map(({ id }) => id).sort());
+          expect(told).toBe(over.length);
+        }
+      }
+      expect(conntrack.list({ family: 4, protocol: 17, source: '::1' })).toEqual([]);
+      expect(() => conntrack.list({ family: 4, protocol: 17, source: 'nobody' })).toThrow(TypeError);
+    } finally {
+      undo();
+      close();
+    }
   });
 
   it('forgets many kinds of flows with few looks at the kernel’s table, each only its own', async () => {

@@ -1,25 +1,13 @@
 import { KernelError } from '@iso/sys';
-import { type Family, ipBytes } from '../ip/ip.js';
+import { malformed } from '../netlink/error.js';
 import { Message } from '../netlink/message.js';
 import { AF, NETLINK, NLM_F } from '../netlink/raw.js';
+import type { Replies } from '../netlink/replies.js';
 import { NetlinkSocket, type NetlinkSocketOptions } from '../netlink/socket.js';
 import { NFGENMSG, NFNL_SUBSYS } from '../nft/raw.js';
-import { type Flow, readFlow, type Tuple } from './flow.js';
-import { CTA, CTA_IP, CTA_PROTO, CTA_TUPLE, IPCTNL_MSG_CT } from './raw.js';
-
-/** Which flows; what is not given counts for any. Addresses and ports are those of the first packet, before translation. */
-export interface FlowFilter {
-  family?: Family;
-  /** Number: 6 is TCP, 17 UDP. */
-  protocol?: number;
-  source?: string;
-  destination?: string;
-  sourcePort?: number;
-  destinationPort?: number;
-  /** Where answers come from: the destination after translation. */
-  replySource?: string;
-  mark?: number;
-}
+import { type FlowFilter, matches, writeFilter } from './filter.js';
+import { type Flow, readFlow, writeTuple } from './flow.js';
+import { CTA, CTA_STATS_GLOBAL_ENTRIES, IPCTNL_MSG_CT } from './raw.js';
 
 /**
  * Connection tracking of one network namespace: what the kernel remembers of flows, and by which it translates addresses. Needs
@@ -37,7 +25,7 @@ export interface FlowFilter {
 export class Conntrack implements Disposable {
   readonly #socket: NetlinkSocket;
   /** What is to be forgotten by the next look at the kernel's table. */
-  readonly #sought: ((flow: Flow) => boolean)[] = [];
+  readonly #sought: { filter: FlowFilter; judge: (flow: Flow) => boolean }[] = [];
   #next: Promise<void> | undefined;
   #last: Promise<void> = Promise.resolve();
 
@@ -68,12 +56,35 @@ export class Conntrack implements Disposable {
   }
 
   /**
+   * How many flows there are. The kernel counts them: it does not look at its table for this.
+   *
+   * @returns also those of which the first packet is on its way yet
+   */
+  count(): number {
+    let count = 0;
+    this.#socket.request(counting(), (reply) => {
+      count = readCount(reply);
+    });
+    return count;
+  }
+
+  async #countLater(): Promise<number> {
+    let count = 0;
+    await this.#socket.requestLater(counting(), (reply) => {
+      count = readCount(reply);
+    });
+    return count;
+  }
+
+  /**
    * Lists flows.
    *
    * @param filter - which; default all
    * @returns in no order
    */
   list(filter: FlowFilter = {}): Flow[] {
+    // The table that all namespaces share is large, and here nothing is in it.
+    if (this.count() === 0) return [];
     return this.#socket.dump(listing(filter), reader(filter));
   }
 
@@ -101,15 +112,15 @@ export class Conntrack implements Disposable {
 
   /**
    * The same as {@link Conntrack.removeAll} while the event loop goes on: a machine may have hundreds of thousands of flows, and to find
-   * one of them the kernel looks through a table that all namespaces share, for 15 ms on a large machine. What is asked for while it does that is
-   * looked for together the next time.
+   * one of them the kernel looks through a table that all namespaces share, for 15 ms on a large machine. Where the namespace has
+   * no flows, it does not look. What is asked for while it does is looked for together the next time.
    *
    * @param filter - which; `{}` is all
    * @param judge - of those, which; default all
    * @returns done when they are forgotten
    */
   removeAllLater(filter: FlowFilter, judge: (flow: Flow) => boolean = () => true): Promise<void> {
-    this.#sought.push((flow) => matches(flow, filter) && judge(flow));
+    this.#sought.push({ filter, judge: (flow) => matches(flow, filter) && judge(flow) });
     this.#next ??= this.#last.then(() => this.#removeSought());
     return this.#next;
   }
@@ -118,9 +129,11 @@ export class Conntrack implements Disposable {
     const sought = this.#sought.splice(0);
     this.#last = (this.#next as Promise<void>).catch(() => {});
     this.#next = undefined;
-    const flows = await this.#socket.dumpLater(listing({}), (reply) => {
+    if ((await this.#countLater()) === 0) return;
+    const only = sought.length === 1 ? sought[0]?.filter : undefined;
+    const flows = await this.#socket.dumpLater(listing(only ?? {}), (reply) => {
       const flow = readFlow(reply);
-      return flow && sought.some((wanted) => wanted(flow)) ? flow : undefined;
+      return flow && sought.some(({ judge }) => judge(flow)) ? flow : undefined;
     });
     if (flows.length) removed(await this.#socket.batchLater(flows.map(removal)));
   }
@@ -145,8 +158,14 @@ export class Conntrack implements Disposable {
   }
 }
 
-function listing({ family }: FlowFilter): Message {
-  return request('GET', family === 4 ? AF.INET : family === 6 ? AF.INET6 : AF.UNSPEC, NLM_F.DUMP);
+function listing(filter: FlowFilter): Message {
+  const message = request(
+    'GET',
+    filter.family === 4 ? AF.INET : filter.family === 6 ? AF.INET6 : AF.UNSPEC,
+    NLM_F.DUMP,
+  );
+  writeFilter(message, filter);
+  return message;
 }
 
 function reader(filter: FlowFilter): (reply: Parameters<typeof readFlow>[0]) => Flow | undefined {
@@ -163,7 +182,17 @@ function removed(outcomes: readonly (KernelError | undefined)[]): number {
   return outcomes.filter((outcome) => !outcome).length;
 }
 
-function request(verb: 'GET' | 'DELETE', family: number, flags = 0): Message {
+function counting(): Message {
+  return request('GET_STATS', AF.UNSPEC);
+}
+
+function readCount(reply: Replies): number {
+  const attributes = reply.attributes(NFGENMSG);
+  while (attributes.next()) if (attributes.type === CTA_STATS_GLOBAL_ENTRIES) return attributes.u32be();
+  throw malformed('statistics of connection tracking without the number of its flows', reply.start);
+}
+
+function request(verb: 'GET' | 'DELETE' | 'GET_STATS', family: number, flags = 0): Message {
   const type = (NFNL_SUBSYS.CTNETLINK << 8) | IPCTNL_MSG_CT[verb];
   return new Message(`IPCTNL_MSG_CT_${verb}`, type, flags, CTA).header(NFGENMSG, (header) => {
     header[0] = family;
@@ -176,37 +205,4 @@ function removal(flow: Pick<Flow, 'family' | 'original' | 'id' | 'zone'>): Messa
   if (flow.zone) message.u16be(CTA.ZONE, flow.zone);
   // Not one that took its place.
   return message.u32be(CTA.ID, flow.id);
-}
-
-function writeTuple(message: Message, tuple: Tuple, family: Family): void {
-  message.nest(CTA.TUPLE_ORIG, () => {
-    message.nest(CTA_TUPLE.IP, () => {
-      message.raw(family === 4 ? CTA_IP.V4_SRC : CTA_IP.V6_SRC, ipBytes(tuple.source));
-      message.raw(family === 4 ? CTA_IP.V4_DST : CTA_IP.V6_DST, ipBytes(tuple.destination));
-    });
-    message.nest(CTA_TUPLE.PROTO, () => {
-      message.u8(CTA_PROTO.NUM, tuple.protocol);
-      const { icmp, sourcePort, destinationPort } = tuple;
-      if (sourcePort !== undefined) message.u16be(CTA_PROTO.SRC_PORT, sourcePort);
-      if (destinationPort !== undefined) message.u16be(CTA_PROTO.DST_PORT, destinationPort);
-      if (!icmp) return;
-      message.u16be(family === 4 ? CTA_PROTO.ICMP_ID : CTA_PROTO.ICMPV6_ID, icmp.id);
-      message.u8(family === 4 ? CTA_PROTO.ICMP_TYPE : CTA_PROTO.ICMPV6_TYPE, icmp.type);
-      message.u8(family === 4 ? CTA_PROTO.ICMP_CODE : CTA_PROTO.ICMPV6_CODE, icmp.code);
-    });
-  });
-}
-
-function matches({ family, original, reply, mark }: Flow, filter: FlowFilter): boolean {
-  const wanted = [
-    [filter.family, family],
-    [filter.protocol, original.protocol],
-    [filter.source, original.source],
-    [filter.destination, original.destination],
-    [filter.sourcePort, original.sourcePort],
-    [filter.destinationPort, original.destinationPort],
-    [filter.replySource, reply.source],
-    [filter.mark, mark],
-  ];
-  return wanted.every(([want, is]) => want === undefined || want === is);
 }

@@ -1,5 +1,6 @@
-import type { Family } from '../ip/ip.js';
+import { type Family, ipBytes } from '../ip/ip.js';
 import type { Attributes } from '../netlink/attribute.js';
+import type { Message } from '../netlink/message.js';
 import { AF } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { NFGENMSG } from '../nft/raw.js';
@@ -168,4 +169,34 @@ function readCounter(attributes: Attributes): FlowCounter {
     else if (attributes.type === CTA_COUNTERS.BYTES) counter.bytes = attributes.u64be();
   }
   return counter;
+}
+
+/** What is known of one direction of a flow. */
+type KnownTuple = Pick<Tuple, 'protocol'> & { [name in keyof Tuple]?: Tuple[name] | undefined };
+
+/**
+ * Writes one direction of a flow, the first one.
+ *
+ * @param message - the request
+ * @param tuple - what is known of it
+ * @param family - of its addresses
+ */
+export function writeTuple(message: Message, tuple: KnownTuple, family: Family): void {
+  const { source, destination } = tuple;
+  message.nest(CTA.TUPLE_ORIG, () => {
+    message.nest(CTA_TUPLE.IP, () => {
+      if (source !== undefined) message.raw(family === 4 ? CTA_IP.V4_SRC : CTA_IP.V6_SRC, ipBytes(source));
+      if (destination !== undefined) message.raw(family === 4 ? CTA_IP.V4_DST : CTA_IP.V6_DST, ipBytes(destination));
+    });
+    message.nest(CTA_TUPLE.PROTO, () => {
+      message.u8(CTA_PROTO.NUM, tuple.protocol);
+      const { icmp, sourcePort, destinationPort } = tuple;
+      if (sourcePort !== undefined) message.u16be(CTA_PROTO.SRC_PORT, sourcePort);
+      if (destinationPort !== undefined) message.u16be(CTA_PROTO.DST_PORT, destinationPort);
+      if (!icmp) return;
+      message.u16be(family === 4 ? CTA_PROTO.ICMP_ID : CTA_PROTO.ICMPV6_ID, icmp.id);
+      message.u8(family === 4 ? CTA_PROTO.ICMP_TYPE : CTA_PROTO.ICMPV6_TYPE, icmp.type);
+      message.u8(family === 4 ? CTA_PROTO.ICMP_CODE : CTA_PROTO.ICMPV6_CODE, icmp.code);
+    });
+  });
 }

@@ -3,5 +3,6 @@
  *
  * @packageDocumentation
  */
-export { Conntrack, type FlowFilter } from './conntrack.js';
+export { Conntrack } from './conntrack.js';
+export type { FlowFilter } from './filter.js';
 export type { Flow, FlowCounter, Tuple } from './flow.js';

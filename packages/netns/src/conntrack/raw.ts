@@ -1,6 +1,6 @@
 /** The kernel's names and numbers of connection tracking: `linux/netfilter/nfnetlink_conntrack.h`. */
 
-export const IPCTNL_MSG_CT = { NEW: 0, GET: 1, DELETE: 2 } as const;
+export const IPCTNL_MSG_CT = { NEW: 0, GET: 1, DELETE: 2, GET_STATS: 5 } as const;
 export const CTA = {
   TUPLE_ORIG: 1,
   TUPLE_REPLY: 2,
@@ -12,6 +12,7 @@ export const CTA = {
   COUNTERS_REPLY: 10,
   ID: 12,
   ZONE: 18,
+  FILTER: 25,
 } as const;
 export const CTA_TUPLE = { IP: 1, PROTO: 2 } as const;
 export const CTA_IP = { V4_SRC: 1, V4_DST: 2, V6_SRC: 3, V6_DST: 4 } as const;
@@ -28,6 +29,10 @@ export const CTA_PROTO = {
 } as const;
 export const CTA_PROTOINFO_TCP = 1;
 export const CTA_PROTOINFO_TCP_STATE = 1;
+export const CTA_STATS_GLOBAL_ENTRIES = 1;
+/** What of a tuple the kernel compares; bits of its flags. */
+export const CTA_FILTER = { ORIG_FLAGS: 1, REPLY_FLAGS: 2 } as const;
+export const CTA_FILTER_F = { source: 1, destination: 2, protocol: 8, sourcePort: 16, destinationPort: 32 } as const;
 export const CTA_COUNTERS = { PACKETS: 1, BYTES: 2 } as const;
 export const IPS = {
   expected: 1,

@@ -2,7 +2,7 @@ import { BlockList, isIPv6 } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { outside } from '../testing/judge.js';
-import { familyOf, ipBytes, ipNumber, ipOf, ipText, macBytes, macText, parsePrefix, rangeOf } from './ip.js';
+import { familyOf, ipBytes, ipNumber, ipOf, ipText, lastOf, macBytes, macText, parsePrefix, rangeOf } from './ip.js';
 
 describe('IP addresses', () => {
   it('are written as URL and inet_ntop write them', () => {
@@ -43,6 +43,19 @@ describe('IP addresses', () => {
     fc.assert(
       fc.property(fc.ipV6(), (address) => {
         expect(ipBytes(ipOf(ipNumber(address), 6))).toEqual(ipBytes(address));
+      }),
+    );
+  });
+
+  it('have a last one in their block', () => {
+    const blocks = fc.oneof(
+      fc.tuple(fc.ipV4(), fc.integer({ min: 0, max: 32 })),
+      fc.tuple(fc.ipV6(), fc.integer({ min: 0, max: 128 })),
+    );
+    fc.assert(
+      fc.property(blocks, ([address, length]) => {
+        const { last, family } = rangeOf(`${address}/${length}`);
+        expect(ipText(lastOf(ipBytes(address), length))).toBe(ipOf(last, family));
       }),
     );
   });

@@ -66,16 +66,37 @@ export function ipText(bytes: Uint8Array, at = 0, length: number = bytes.length 
   return `${hex(0, start)}::${hex(start + run, 8)}`;
 }
 
-// Dumps are long: each half of an address becomes text once.
+// Dumps are long: each half of an address becomes text once, and a gateway is that of many routes.
 const halves: (string | undefined)[] = Array(65536).fill(undefined);
+const ends: (string | undefined)[] = Array(65536).fill(undefined);
+const RECENT = 256;
+const recent = new Int32Array(RECENT);
+const texts: string[] = Array(RECENT).fill('0.0.0.0');
 
-function half(bytes: Uint8Array, at: number): string {
-  const value = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
-  return (halves[value] ??= `${bytes[at]}.${bytes[at + 1]}`);
+/** Of two bytes, the first one the lower. */
+function half(value: number): string {
+  return (halves[value] ??= `${value & 0xff}.${value >> 8}`);
+}
+
+/**
+ * An IPv4 address as text.
+ *
+ * @param word - its four bytes, the first one the lowest: as this machine reads them from memory
+ * @returns for example `10.0.0.1`
+ */
+export function ip4Text(word: number): string {
+  const place = (word ^ (word >>> 24)) & (RECENT - 1);
+  if (recent[place] === word) return texts[place] as string;
+  const end = word >>> 16;
+  const text = half(word & 0xffff) + (ends[end] ??= `.${half(end)}`);
+  recent[place] = word;
+  texts[place] = text;
+  return text;
 }
 
 function dotted(bytes: Uint8Array, at: number): string {
-  return `${half(bytes, at)}.${half(bytes, at + 2)}`;
+  const [a, b, c, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]] as [number, number, number, number];
+  return ip4Text(a | (b << 8) | (c << 16) | (d << 24));
 }
 
 function longestZeros(words: readonly number[]): { start: number; run: number } {
@@ -113,6 +134,19 @@ export function parsePrefix(text: string): Prefix {
   if (rest.length || !/^\d{1,3}$/.test(length) || Number(length) > bits)
     throw invalid(`not a prefix length of 0 to ${bits}: ${JSON.stringify(text)}`);
   return { family, address, length: Number(length) };
+}
+
+/**
+ * The last address of a block.
+ *
+ * @param address - any of its addresses
+ * @param length - bits of the network
+ * @returns its bytes
+ */
+export function lastOf(address: Uint8Array, length: number): Buffer {
+  const last = Buffer.from(address);
+  for (const [i, byte] of address.entries()) last[i] = byte | (0xff >> Math.min(Math.max(length - 8 * i, 0), 8));
+  return last;
 }
 
 /**

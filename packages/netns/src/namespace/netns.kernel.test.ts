@@ -31,6 +31,21 @@ describe.skipIf(!root)('NetNS [needs root]', () => {
     expect(a.equals(b)).toBe(false);
   });
 
+  it('lives as long as the last of its objects; nothing that was made with it holds it longer', async () => {
+    using outer = NetNS.create();
+    const lab = NetNS.create();
+    outer.rtnl.links.create({ kind: 'veth', name: 'v0', peer: { name: 'v1', netns: lab } });
+    const other = lab.duplicate();
+    expect([other.id, other.equals(lab)]).toEqual([lab.id, true]);
+    lab.close();
+    expect(() => lab.rtnl.links.list()).toThrow();
+    expect(ip(other, 'link').map((link) => link.ifname)).toEqual(other.rtnl.links.list().map(({ name }) => name));
+    // A veth goes with its peer's namespace.
+    expect(ip(outer, 'link').length).toBe(2);
+    other.close();
+    await expect.poll(() => ip(outer, 'link').length, { timeout: 10_000 }).toBe(1);
+  });
+
   it('may belong to another user namespace, and is worked in all the same', async () => {
     const child = spawn('unshare', ['-U', '--map-root-user', 'sh', '-c', 'echo; read x'], {
       stdio: ['pipe', 'pipe', 'inherit'],

@@ -3,7 +3,7 @@ import { fstatSync, statSync } from 'node:fs';
 import type { Agent, AgentOptions } from 'node:http';
 import type { Server, Socket } from 'node:net';
 import { AT, attempt, CLONE, errand, errandAsync, Fd, invalid, LaunchProgram, O, type Part, syscall } from '@iso/sys';
-import { AF, SOCK, SOL } from '../netlink/raw.js';
+import { AF, NETLINK, SOCK, SOCKET_TYPE, SOL } from '../netlink/raw.js';
 import { Rtnetlink } from '../route/rtnetlink.js';
 import { agent, fetchFrom } from './http.js';
 import { opening } from './opening.js';
@@ -50,16 +50,23 @@ export class NetNS implements Disposable, Part {
   /** Whether it is this process's own. */
   readonly #own: boolean;
   readonly #sockets = new SocketQueue(this);
+  /** A socket of rtnetlink that was made inside already. */
+  #route: Fd | undefined;
   #rtnl: Rtnetlink | undefined;
   #cookie: bigint | undefined;
 
-  private constructor(fd: Fd, owner: Fd | undefined) {
+  private constructor(fd: Fd, owner: Fd | undefined, { route, like }: { route?: Fd; like?: NetNS } = {}) {
     this.fd = fd;
     this.#owner = owner;
-    const { ino, dev } = fstatSync(fd.number);
-    this.id = ino;
-    const own = statSync('/proc/self/ns/net');
-    this.#own = own.ino === ino && own.dev === dev;
+    this.#route = route;
+    if (like) [this.id, this.#own] = [like.id, like.#own];
+    else {
+      const { ino, dev } = fstatSync(fd.number);
+      this.id = ino;
+      // No thread of this process ever leaves it.
+      own ??= statSync('/proc/self/ns/net');
+      this.#own = own.ino === ino && own.dev === dev;
+    }
     this.sysctl = new Sysctl(this);
   }
 
@@ -73,7 +80,8 @@ export class NetNS implements Disposable, Part {
   static create(options: NetNSOptions = {}): NetNS {
     const { program, made } = creation(options);
     errand(program);
-    return new NetNS(made(), options.owner?.duplicate());
+    const { fd, route } = made();
+    return new NetNS(fd, options.owner?.duplicate(), { route });
   }
 
   /**
@@ -94,7 +102,8 @@ export class NetNS implements Disposable, Part {
     using owner = options.owner?.duplicate();
     const { program, made } = creation({ ...options, ...(owner && { owner }) });
     await errandAsync(program);
-    return new NetNS(made(), owner?.duplicate());
+    const { fd, route } = made();
+    return new NetNS(fd, owner?.duplicate(), { route });
   }
 
   /**
@@ -119,6 +128,16 @@ export class NetNS implements Disposable, Part {
   }
 
   /**
+   * Another object for the same namespace, that is closed on its own.
+   *
+   * @returns it
+   * @throws KernelError `EMFILE`
+   */
+  duplicate(): NetNS {
+    return new NetNS(this.fd.duplicate(), this.#owner?.duplicate(), { like: this });
+  }
+
+  /**
    * The network namespace of this process.
    *
    * @returns it, opened anew
@@ -140,7 +159,9 @@ export class NetNS implements Disposable, Part {
 
   /** Links, addresses, routes, rules, neighbours; opened at first use, closed with the namespace object. */
   get rtnl(): Rtnetlink {
-    this.#rtnl ??= Rtnetlink.open({ home: this });
+    const route = this.#route;
+    this.#route = undefined;
+    this.#rtnl ??= route ? Rtnetlink.over(route, this) : Rtnetlink.open({ home: this });
     return this.#rtnl;
   }
 
@@ -151,7 +172,7 @@ export class NetNS implements Disposable, Part {
    * @throws KernelError as {@link NetNS.socket}
    */
   async rtnlAsync(): Promise<Rtnetlink> {
-    if (this.#rtnl) return this.#rtnl;
+    if (this.#rtnl || this.#route) return this.rtnl;
     const opened = await Rtnetlink.openAsync({ home: this });
     // Somebody may have been quicker, or have closed it.
     if (!this.#rtnl && !this.fd.closed) this.#rtnl = opened;
@@ -335,6 +356,7 @@ export class NetNS implements Disposable, Part {
   /** Lets it go; it ends with its last process, pin, descriptor or socket, its virtual links with it. */
   close(): void {
     this.#rtnl?.close();
+    this.#route?.close();
     this.#owner?.close();
     this.fd.close();
   }
@@ -345,35 +367,31 @@ export class NetNS implements Disposable, Part {
   }
 }
 
+let own: { ino: number; dev: number } | undefined;
+
 function join(program: LaunchProgram, fd: Fd, owner: Fd | undefined): void {
   if (owner) program.join(owner, CLONE.NEWUSER);
   // Joining it changes no credentials, so nobody in it can look at this process through the child.
   program.join(fd, CLONE.NEWNET, { exposed: owner !== undefined });
 }
 
-/** The errand that makes a namespace; `made` is its descriptor, once that is done. */
-function creation({ owner, loopback }: NetNSOptions): { program: LaunchProgram; made: () => Fd } {
+/** The errand that makes a namespace; `made` is what it opened, once that is done. */
+function creation({ owner, loopback }: NetNSOptions): { program: LaunchProgram; made: () => { fd: Fd; route: Fd } } {
   const program = new LaunchProgram('errand');
   if (owner) program.join(owner, CLONE.NEWUSER);
   program.unshare(CLONE.NEWNET);
   const fd = program.step('host', 'openat', [AT.FDCWD, '/proc/thread-self/ns/net', O.RDONLY | O.CLOEXEC]);
-  const socket = loopback === false ? undefined : loopbackUp(program);
-  const made = () => {
-    if (socket) attempt('close', socket.value as number);
-    return Fd.own(fd.value as number);
-  };
-  return { program, made };
-}
-
-function loopbackUp(program: LaunchProgram) {
-  const request = Buffer.alloc(40);
-  request.write('lo', 0, 'latin1');
-  request.writeInt16LE(IFF_UP_RUNNING, 16);
-  const socket = program.step('host', 'socket', [AF.INET, SOCK.DGRAM | SOCK.CLOEXEC, 0]);
-  program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], {
-    text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})',
-  });
-  return socket;
+  // Whoever makes a namespace makes links in it.
+  const route = program.step('host', 'socket', [AF.NETLINK, SOCKET_TYPE, NETLINK.ROUTE]);
+  if (loopback !== false) {
+    const request = Buffer.alloc(40);
+    request.write('lo', 0, 'latin1');
+    request.writeInt16LE(IFF_UP_RUNNING, 16);
+    program.step('host', 'ioctl', [route, SIOCSIFFLAGS, request], {
+      text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})',
+    });
+  }
+  return { program, made: () => ({ fd: Fd.own(fd.value as number), route: Fd.own(route.value as number) }) };
 }
 
 /** The user namespace that owns it, where that is below the caller's own: it has to be joined first. */

@@ -1,7 +1,5 @@
-import { readFileSync, write, writeSync } from 'node:fs';
-import { promisify } from 'node:util';
+import { readFileSync, writeSync } from 'node:fs';
 import { AT, type Fd, invalid, KernelError, type LaunchProgram, O } from '@iso/sys';
-import { turn } from '../netlink/turn.js';
 import { opening } from './opening.js';
 
 /** Runs errands inside of a namespace. */
@@ -9,8 +7,6 @@ interface Place {
   errand(build: (program: LaunchProgram) => void): void;
   errandAsync(build: (program: LaunchProgram) => void): Promise<void>;
 }
-
-const later = promisify(write) as (fd: number, text: string) => Promise<unknown>;
 
 /**
  * Kernel settings of a network namespace: the files of /proc/sys/net as they are inside. They are opened there by a child and
@@ -68,15 +64,17 @@ export class Sysctl {
    * @throws KernelError as there
    */
   async setAsync(name: string, value: string | number): Promise<void> {
+    const [path, bytes] = [pathOf(name), Buffer.from(`${value}`)];
     let fd: Fd | undefined;
-    const args = [AT.FDCWD, pathOf(name), O.WRONLY | O.CLOEXEC] as const;
-    await this.#place.errandAsync((program) => opening(program, 'openat', args, (made) => (fd = made)));
-    using file = fd as unknown as Fd;
     try {
-      await turn(() => later(file.number, `${value}`));
+      await this.#place.errandAsync((program) => {
+        const file = opening(program, 'openat', [AT.FDCWD, path, O.WRONLY | O.CLOEXEC], (made) => (fd = made));
+        program.step('host', 'write', [file, bytes, bytes.length]);
+      });
     } catch (error) {
-      throw refused(error, name, value);
+      throw KernelError.is(error) && error.syscall === 'write' ? refused(error, name, value) : error;
     }
+    fd?.close();
   }
 
   #open(name: string, flags: number): Fd {

@@ -1,6 +1,6 @@
-import { ipText, macText } from '../ip/ip.js';
+import { ip4Text, ipText, macText } from '../ip/ip.js';
 import { malformed } from './error.js';
-import { ATTRIBUTE, align, NLA_TYPE_MASK } from './raw.js';
+import { ATTRIBUTE, align, inWords, NLA_TYPE_MASK, wordsOf } from './raw.js';
 
 /**
  * Walks the attributes of a reply. Lengths are checked before anything is read: what does not fit is an `EBADMSG`, never a
@@ -15,6 +15,8 @@ import { ATTRIBUTE, align, NLA_TYPE_MASK } from './raw.js';
  */
 export class Attributes {
   readonly #bytes: Buffer;
+  /** The same bytes: what is read in one piece takes a third of the time. */
+  readonly #words: Int32Array;
   #end = 0;
   #next = 0;
   /** Type of the current one, without the flags for nesting and byte order. */
@@ -26,23 +28,26 @@ export class Attributes {
 
   /**
    * @param bytes - that hold them
-   * @param from - where they start
+   * @param from - where they start, a multiple of four
    * @param to - where they end
+   * @param words - the same bytes, for whom has them so already
    */
-  constructor(bytes: Buffer, from = 0, to: number = bytes.length) {
-    this.#bytes = bytes;
+  constructor(bytes: Buffer, from = 0, to: number = bytes.length, words?: Int32Array) {
+    this.#bytes = words ? bytes : inWords(bytes);
+    this.#words = words ?? wordsOf(this.#bytes);
     this.walk(from, to);
   }
 
   /**
    * Starts anew with other attributes of the same bytes.
    *
-   * @param from - where they start
+   * @param from - where they start, a multiple of four
    * @param to - where they end
    * @returns this
    */
   walk(from: number, to: number): this {
     if (to > this.#bytes.length || from > to) throw malformed('attributes end beyond their message', from);
+    if (from !== align(from)) throw malformed('attributes that do not start at a multiple of four bytes', from);
     this.#next = from;
     this.#end = to;
     return this;
@@ -57,11 +62,11 @@ export class Attributes {
   next(): boolean {
     const at = this.#next;
     if (at + ATTRIBUTE > this.#end) return false;
-    const bytes = this.#bytes;
-    const length = (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
+    const head = this.#words[at >> 2] as number;
+    const length = head & 0xffff;
     if (length < ATTRIBUTE || at + length > this.#end)
       throw malformed(`an attribute of ${length} bytes where ${this.#end - at} are left`, at);
-    this.type = ((bytes[at + 2] as number) | ((bytes[at + 3] as number) << 8)) & NLA_TYPE_MASK;
+    this.type = (head >>> 16) & NLA_TYPE_MASK;
     this.start = at + ATTRIBUTE;
     this.end = at + length;
     this.#next = at + align(length);
@@ -91,12 +96,12 @@ export class Attributes {
 
   /** The payload as 32 bits in this machine's order. */
   u32(): number {
-    return this.#bytes.readUInt32LE(this.#need(4));
+    return (this.#words[this.#need(4) >> 2] as number) >>> 0;
   }
 
   /** The payload as 32 bits with a sign. */
   i32(): number {
-    return this.#bytes.readInt32LE(this.#need(4));
+    return this.#words[this.#need(4) >> 2] as number;
   }
 
   /** The payload as 64 bits in this machine's order. */
@@ -128,8 +133,9 @@ export class Attributes {
 
   /** The payload as an IP address. */
   ip(): string {
-    const { length } = this;
-    if (length !== 4 && length !== 16) throw malformed(`an IP address of ${length} bytes`, this.start);
+    const length = this.end - this.start;
+    if (length === 4) return ip4Text(this.#words[this.start >> 2] as number);
+    if (length !== 16) throw malformed(`an IP address of ${length} bytes`, this.start);
     return ipText(this.#bytes, this.start, length);
   }
 
@@ -151,11 +157,11 @@ export class Attributes {
 
   /** The attributes inside of this one. */
   nested(): Attributes {
-    return new Attributes(this.#bytes, this.start, this.end);
+    return new Attributes(this.#bytes, this.start, this.end, this.#words);
   }
 
   /** The attributes inside of this one, behind a header of the payload. */
   nestedBehind(header: number): Attributes {
-    return new Attributes(this.#bytes, this.#need(header) + header, this.end);
+    return new Attributes(this.#bytes, this.#need(header) + header, this.end, this.#words);
   }
 }

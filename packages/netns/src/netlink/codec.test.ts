@@ -122,6 +122,16 @@ describe('replies that no kernel writes', () => {
     expect(() => attributes[read]()).toThrow(malformed);
   });
 
+  it('wherever the bytes lie; attributes start at multiples of four of them', () => {
+    const bytes = Buffer.from(`ffff1400000010000000${'00'.repeat(8)}0800040005000000`, 'hex').subarray(2);
+    bytes.writeUInt32LE(24, 0);
+    const replies = new Replies(bytes);
+    expect(replies.next()).toBe(true);
+    const attributes = replies.attributes(0);
+    expect([replies.type, attributes.next(), attributes.type, attributes.u32()]).toEqual([16, true, 4, 5]);
+    expect(() => attributes.walk(18, 24)).toThrow(malformed);
+  });
+
   it('a refusal that ends inside of its request, or that says success by a positive number', () => {
     const refusal = (hex: string, flags: number) => {
       const body = Buffer.from(hex, 'hex');

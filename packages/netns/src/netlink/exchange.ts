@@ -26,18 +26,18 @@ export class Outcomes implements Exchange<(KernelError | undefined)[]> {
   readonly messages: readonly Message[];
   first = 0;
   readonly #outcomes: (KernelError | undefined)[];
-  readonly #answered: Uint8Array;
+  readonly #answered: boolean[];
   readonly #onReply: ((reply: Replies) => void) | undefined;
   #pending: number;
 
   /**
    * @param messages - to be sent
-   * @param onReply - told of what comes before the acknowledgements, and of the end of a dump
+   * @param onReply - told of what comes before the acknowledgements
    */
   constructor(messages: readonly Message[], onReply?: (reply: Replies) => void) {
     this.messages = messages;
     this.#outcomes = Array(messages.length).fill(undefined);
-    this.#answered = new Uint8Array(messages.length);
+    this.#answered = Array(messages.length).fill(false);
     this.#pending = messages.length;
     this.#onReply = onReply;
   }
@@ -54,20 +54,64 @@ export class Outcomes implements Exchange<(KernelError | undefined)[]> {
     const index = (reply.sequence - this.first) >>> 0;
     if (index >= this.messages.length) return false;
     if (this.#answered[index]) return true;
-    const done = reply.type === NLMSG.DONE;
-    if (done) this.#onReply?.(reply);
-    if (reply.type === NLMSG.ERROR || done) {
+    if (reply.type === NLMSG.ERROR || reply.type === NLMSG.DONE) {
       const refusal = reply.refusal();
       if (refusal.errno !== 0) this.#outcomes[index] = refused(this.messages[index] as Message, refusal);
-      this.#answered[index] = 1;
+      this.#answered[index] = true;
       this.#pending -= 1;
     } else if (reply.type > NLMSG.OVERRUN) this.#onReply?.(reply);
     return true;
   }
 
   result(): (KernelError | undefined)[] {
-    if (!this.done) throw unanswered(this.messages[this.#answered.indexOf(0)] as Message);
+    if (!this.done) throw unanswered(this.messages[this.#answered.indexOf(false)] as Message);
     return this.#outcomes;
+  }
+}
+
+/** A dump: its parts, up to the end. */
+export class Listing<T> implements Exchange<T[]> {
+  readonly messages: readonly Message[];
+  first = 0;
+  done = false;
+  /** Whether what it lists changed while it was read. */
+  interrupted = false;
+  readonly values: T[] = [];
+  readonly #decode: (reply: Replies) => T | undefined;
+  #refused: KernelError | undefined;
+
+  /**
+   * @param message - the request
+   * @param decode - makes of each message a value to keep, or undefined
+   */
+  constructor(message: Message, decode: (reply: Replies) => T | undefined) {
+    this.messages = [message];
+    this.#decode = decode;
+  }
+
+  acknowledges(): boolean {
+    return true;
+  }
+
+  take(reply: Replies): boolean {
+    if (reply.sequence !== this.first) return false;
+    if (this.done) return true;
+    if (reply.interrupted) this.interrupted = true;
+    if (reply.type > NLMSG.OVERRUN) {
+      const value = this.#decode(reply);
+      if (value !== undefined) this.values.push(value);
+    } else if (reply.type === NLMSG.DONE || reply.type === NLMSG.ERROR) {
+      const refusal = reply.refusal();
+      if (refusal.errno !== 0) this.#refused = refused(this.messages[0] as Message, refusal);
+      this.done = true;
+    }
+    return true;
+  }
+
+  result(): T[] {
+    if (!this.done) throw unanswered(this.messages[0] as Message);
+    if (this.#refused) throw this.#refused;
+    return this.values;
   }
 }
 

@@ -33,7 +33,8 @@ export class Message {
    */
   constructor(call: string, type: number, flags = 0, names?: AttributeNames) {
     this.call = call;
-    this.#bytes = Buffer.alloc(256);
+    // Out of memory that Node has at hand, which a buffer of zeros is not.
+    this.#bytes = Buffer.allocUnsafe(256).fill(0);
     this.#names = names;
     this.#bytes.writeUInt16LE(type, 4);
     this.#bytes.writeUInt16LE(flags | NLM_F.REQUEST, 6);

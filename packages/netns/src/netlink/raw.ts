@@ -2,6 +2,8 @@
 
 export const AF = { UNSPEC: 0, UNIX: 1, INET: 2, BRIDGE: 7, INET6: 10, NETLINK: 16, PACKET: 17 } as const;
 export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+/** How sockets of netlink are opened. */
+export const SOCKET_TYPE = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
 export const SOL = { SOCKET: 1, NETLINK: 270 } as const;
 export const SO = { RCVBUF: 8, RCVBUFFORCE: 33 } as const;
 export const MSG = { TRUNC: 0x20, DONTWAIT: 0x40 } as const;
@@ -44,4 +46,14 @@ export const ATTRIBUTE = 4;
 /** Everything in netlink starts at multiples of four bytes. */
 export function align(length: number): number {
   return (length + 3) & ~3;
+}
+
+/** Bytes that can be read in words: the same, or a copy of those that lie across. */
+export function inWords(bytes: Buffer): Buffer {
+  return bytes.byteOffset === align(bytes.byteOffset) ? bytes : Buffer.from(Uint8Array.from(bytes).buffer);
+}
+
+/** Bytes in words of this machine's order. */
+export function wordsOf(bytes: Buffer): Int32Array {
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
 }

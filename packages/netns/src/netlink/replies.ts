@@ -1,6 +1,6 @@
 import { Attributes } from './attribute.js';
 import { malformed, type Refusal, readRefusal } from './error.js';
-import { align, HEADER, NLM_F, NLMSG } from './raw.js';
+import { align, HEADER, inWords, NLM_F, NLMSG, wordsOf } from './raw.js';
 
 /**
  * Walks the messages of one datagram. Lengths are checked before anything is read. What it points into is overwritten by
@@ -9,6 +9,7 @@ import { align, HEADER, NLM_F, NLMSG } from './raw.js';
 export class Replies {
   /** The datagram. */
   readonly bytes: Buffer;
+  readonly #words: Int32Array;
   readonly #end: number;
   readonly #attributes: Attributes;
   #next = 0;
@@ -31,9 +32,10 @@ export class Replies {
    */
   constructor(bytes: Buffer, length: number = bytes.length) {
     if (length > bytes.length) throw malformed('a datagram longer than its buffer', 0);
-    this.bytes = bytes;
+    this.bytes = inWords(bytes);
+    this.#words = wordsOf(this.bytes);
     this.#end = length;
-    this.#attributes = new Attributes(bytes, 0, 0);
+    this.#attributes = new Attributes(this.bytes, 0, 0, this.#words);
   }
 
   /**
@@ -47,12 +49,14 @@ export class Replies {
     if (at >= this.#end) return false;
     const left = this.#end - at;
     if (left < HEADER) throw malformed(`a message header of ${left} bytes`, at);
-    const length = this.bytes.readUInt32LE(at);
+    const words = this.#words;
+    const word = at >> 2;
+    const length = (words[word] as number) >>> 0;
     if (length < HEADER || length > left) throw malformed(`a message of ${length} bytes where ${left} are left`, at);
-    this.type = this.bytes.readUInt16LE(at + 4);
-    this.flags = this.bytes.readUInt16LE(at + 6);
-    this.sequence = this.bytes.readUInt32LE(at + 8);
-    this.port = this.bytes.readUInt32LE(at + 12);
+    this.type = (words[word + 1] as number) & 0xffff;
+    this.flags = (words[word + 1] as number) >>> 16;
+    this.sequence = (words[word + 2] as number) >>> 0;
+    this.port = (words[word + 3] as number) >>> 0;
     this.start = at + HEADER;
     this.end = at + length;
     this.#next = at + align(length);
@@ -70,6 +74,16 @@ export class Replies {
     if (this.end - this.start < size)
       throw malformed(`a message of type ${this.type} with ${this.end - this.start} bytes, not ${size}`, this.start);
     return this.start;
+  }
+
+  /**
+   * 32 bits in this machine's order.
+   *
+   * @param at - offset in {@link Replies.bytes}, of a word of the current message
+   * @returns without a sign
+   */
+  u32(at: number): number {
+    return (this.#words[at >> 2] as number) >>> 0;
   }
 
   /**

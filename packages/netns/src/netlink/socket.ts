@@ -1,8 +1,8 @@
 import { close, write } from 'node:fs';
 import { attempt, Fd, KernelError, syscall } from '@iso/sys';
-import { type Exchange, Outcomes, Verdict } from './exchange.js';
+import { type Exchange, Listing, Outcomes, Verdict } from './exchange.js';
 import type { Message } from './message.js';
-import { AF, NETLINK_OPTION, NLM_F, NLMSG, SO, SOCK, SOL } from './raw.js';
+import { AF, NETLINK_OPTION, NLM_F, SO, SOCKET_TYPE, SOL } from './raw.js';
 import { datagram, drain, receive } from './receive.js';
 import { Replies } from './replies.js';
 import { turn } from './turn.js';
@@ -27,7 +27,6 @@ const EAGAIN = -11;
 const EINTR = -4;
 const EMSGSIZE = 90;
 const ADDRESS_SIZE = 12;
-const TYPE = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
 const RECEIVE_BUFFER = 2 ** 20;
 const DUMP_ATTEMPTS = 10;
 const BATCH_MESSAGES = 128;
@@ -84,9 +83,9 @@ export class NetlinkSocket implements Disposable {
    */
   static open(protocol: number, options: NetlinkSocketOptions = {}): NetlinkSocket {
     const fd = options.home
-      ? options.home.socket(AF.NETLINK, TYPE, protocol)
-      : Fd.own(syscall('socket', AF.NETLINK, TYPE, protocol));
-    return NetlinkSocket.#prepared(fd, options);
+      ? options.home.socket(AF.NETLINK, SOCKET_TYPE, protocol)
+      : Fd.own(syscall('socket', AF.NETLINK, SOCKET_TYPE, protocol));
+    return NetlinkSocket.over(fd, options);
   }
 
   /**
@@ -100,10 +99,18 @@ export class NetlinkSocket implements Disposable {
   static async openAsync(protocol: number, options: NetlinkSocketOptions = {}): Promise<NetlinkSocket> {
     const { home } = options;
     if (!home?.socketAsync) return NetlinkSocket.open(protocol, options);
-    return NetlinkSocket.#prepared(await home.socketAsync(AF.NETLINK, TYPE, protocol), options);
+    return NetlinkSocket.over(await home.socketAsync(AF.NETLINK, SOCKET_TYPE, protocol), options);
   }
 
-  static #prepared(fd: Fd, options: NetlinkSocketOptions): NetlinkSocket {
+  /**
+   * Makes a socket that is open already ready for use.
+   *
+   * @param fd - which; closed with it
+   * @param options - how much it buffers
+   * @returns the socket
+   * @internal
+   */
+  static over(fd: Fd, options: Pick<NetlinkSocketOptions, 'receiveBuffer'> = {}): NetlinkSocket {
     try {
       const address = Buffer.alloc(ADDRESS_SIZE);
       address.writeUInt16LE(AF.NETLINK, 0);
@@ -156,37 +163,31 @@ export class NetlinkSocket implements Disposable {
    *
    * @param message - with NLM_F_DUMP
    * @param decode - makes of each message a value to keep, or undefined; it must copy what it keeps
+   * @param most - attempts, default 10
    * @returns the values, in the kernel's order
-   * @throws KernelError `EINTR` where ten attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
+   * @throws KernelError `EINTR` where all attempts were interrupted: `info.partial` holds what the last one read, `info.before` the one before
    * @throws KernelError as {@link NetlinkSocket.request}
    */
-  dump<T>(message: Message, decode: (reply: Replies) => T | undefined): T[] {
+  dump<T>(message: Message, decode: (reply: Replies) => T | undefined, most: number = DUMP_ATTEMPTS): T[] {
     let values: T[] = [];
     let before: T[] = [];
-    for (let attempts = 0; attempts < DUMP_ATTEMPTS; attempts++) {
-      before = values;
-      values = [];
-      let interrupted = false;
+    for (let attempts = 0; attempts < most; attempts++) {
+      const listing = new Listing(message, decode);
       const { length } = datagram();
       try {
-        const visit = (reply: Replies) => {
-          interrupted ||= reply.interrupted;
-          if (reply.type === NLMSG.DONE) return;
-          const value = decode(reply);
-          if (value !== undefined) values.push(value);
-        };
-        const [refusal] = this.#exchange(new Outcomes([message], visit), attempts > 0);
-        if (refusal) throw refusal;
-        if (!interrupted) return values;
+        const read = this.#exchange(listing, attempts > 0);
+        if (!listing.interrupted) return read;
       } catch (error) {
         // What was cut fits into the buffer that has grown meanwhile.
         if (!KernelError.is(error, 'EMSGSIZE') || datagram().length === length) throw error;
       }
+      before = values;
+      ({ values } = listing);
     }
     throw new KernelError(EINTR, {
       syscall: 'recvfrom',
       call: message.call,
-      hint: `what it lists changed during each of ${DUMP_ATTEMPTS} attempts; info.partial holds the last one`,
+      hint: `what it lists changed during each of ${most} attempts; info.partial holds the last one`,
       info: { partial: values, before },
     });
   }
@@ -200,18 +201,11 @@ export class NetlinkSocket implements Disposable {
    * @returns the values, in the kernel's order; what changed meanwhile may be missing, or there twice
    * @throws KernelError as {@link NetlinkSocket.request}
    */
-  async dumpLater<T>(message: Message, decode: (reply: Replies) => T | undefined): Promise<T[]> {
-    const values: T[] = [];
-    const exchange = new Outcomes([message], (reply) => {
-      const value = reply.type === NLMSG.DONE ? undefined : decode(reply);
-      if (value !== undefined) values.push(value);
-    });
+  dumpLater<T>(message: Message, decode: (reply: Replies) => T | undefined): Promise<T[]> {
     // Where little matches, the kernel looks at all that there is before it has anything to answer.
-    const asked = this.#dumped.then(() => this.#later(exchange, 1));
+    const asked = this.#dumped.then(() => this.#later(new Listing(message, decode), 1));
     this.#dumped = asked.catch(() => {});
-    const [refusal] = await asked;
-    if (refusal) throw refusal;
-    return values;
+    return asked;
   }
 
   /**

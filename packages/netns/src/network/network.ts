@@ -281,7 +281,7 @@ export class Network implements Disposable, AsyncDisposable {
     const { driver, host } = this.#parts;
     const { joining: _joining, ...rest } = lease;
     // A number that is closed meanwhile may be another namespace's.
-    using held = NetNS.open({ fd: netns.fd });
+    using held = netns.duplicate();
     const opened = netns.rtnlAsync();
     // Where the link cannot be made, nobody waits for it.
     opened.catch(() => {});
@@ -319,18 +319,21 @@ export class Network implements Disposable, AsyncDisposable {
     const { pools, driver } = this.#parts;
     await atOnceAsync(netns, link, pools);
     const index = rtnl.links.index(link);
-    await onceFree(() => rtnl.later(() => rtnl.links.set(index, { up: true })), `${link} with MAC ${mac}`, signal);
-    await rtnl.later(() => {
-      for (const pool of pools) {
-        const address = `${pool.family === 4 ? ip : ip6}/${pool.length}`;
-        rtnl.addresses.create({ link: index, address, ...(pool.family === 6 && { flags: ['nodad'] as const }) });
-      }
-      if (this.internal) return;
-      for (const { gateway, family } of pools) {
-        const way = driver.onLink ? { family } : { gateway };
-        rtnl.routes.create({ dst: 'default', ...way, link: index, ...(metric > 0 && { metric }) });
-      }
-    });
+    // What follows a link that is not up yet comes to nothing, or is there already the next time.
+    const made = () =>
+      rtnl.later(() => {
+        rtnl.links.set(index, { up: true });
+        for (const pool of pools) {
+          const address = `${pool.family === 4 ? ip : ip6}/${pool.length}`;
+          rtnl.addresses.replace({ link: index, address, ...(pool.family === 6 && { flags: ['nodad'] as const }) });
+        }
+        if (this.internal) return;
+        for (const { gateway, family } of pools) {
+          const way = driver.onLink ? { family } : { gateway };
+          rtnl.routes.create({ dst: 'default', ...way, link: index, ...(metric > 0 && { metric }) });
+        }
+      });
+    await onceFree(made, `${link} with MAC ${mac}`, signal);
   }
 
   #endpoint(lease: Lease, netns: NetNS): Endpoint {

@@ -96,8 +96,8 @@ export async function publish(target: Target, options: PublishOptions): Promise<
     try {
       const from = { protocol, host: destination, hostPort, family };
       undo = await translation.forward({ ...from, address: address as string, port });
-      // A client that tried before would go on as before.
-      await forget();
+      // Who sent datagrams before would go on to the proxy. A connection is made anew, and one from before the port was ours goes on.
+      if (protocol === 'udp') await forget();
     } catch (error) {
       await undo?.();
       await proxy.close();

@@ -1,11 +1,13 @@
-import { type Family, ipBytes, ipOf, parsePrefix, rangeOf } from '../ip/ip.js';
+import { isDeepStrictEqual } from 'node:util';
+import { KernelError } from '@iso/sys';
+import { type Family, ipBytes, lastOf, parsePrefix } from '../ip/ip.js';
 import type { Attributes } from '../netlink/attribute.js';
 import { Message } from '../netlink/message.js';
 import { AF, NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { numberOf, wordOf } from './name.js';
 import { IFA, IFA_F, IFADDRMSG, RTM, SCOPES } from './raw.js';
-import type { Requests } from './requests.js';
+import { FEW_ATTEMPTS, type Requests } from './requests.js';
 
 /** A flag of an address, see ip-address(8). */
 export type AddressFlag = keyof typeof IFA_F;
@@ -98,16 +100,49 @@ export class Addresses {
    *
    * @param filter - of which link, of which family; default all
    * @returns in the kernel's order
+   * @throws KernelError `EINTR` where those of one link change faster than they can be read
    */
   list(filter: { link?: string | number; family?: Family } = {}): Address[] {
+    if (filter.link !== undefined) return this.#dump(filter.family, this.#rtnl.linkIndex(filter.link));
+    try {
+      return this.#dump(filter.family, 0);
+    } catch (error) {
+      if (!KernelError.is(error, 'EINTR')) throw error;
+      return this.#oneByOne(error.info as { partial: Address[]; before: Address[] }, filter.family);
+    }
+  }
+
+  #dump(family: Family | undefined, link: number): Address[] {
     const message = new Message('RTM_GETADDR', RTM.GETADDR, NLM_F.DUMP, IFA);
-    const index = filter.link === undefined ? 0 : this.#rtnl.linkIndex(filter.link);
     message.header(IFADDRMSG, (header) => {
-      header[0] = filter.family === 4 ? AF.INET : filter.family === 6 ? AF.INET6 : AF.UNSPEC;
-      header.writeUInt32LE(index, 4);
+      header[0] = family === 4 ? AF.INET : family === 6 ? AF.INET6 : AF.UNSPEC;
+      header.writeUInt32LE(link, 4);
     });
-    const addresses = this.#rtnl.dump(message, RTM.NEWADDR, readAddress);
-    return index === 0 ? addresses : addresses.filter(({ link }) => link === index);
+    const addresses = this.#rtnl.dump(message, RTM.NEWADDR, readAddress, FEW_ATTEMPTS);
+    return link === 0 ? addresses : addresses.filter((address) => address.link === link);
+  }
+
+  /**
+   * Where others change addresses without a pause, no dump of all ends undisturbed. Those of one link come in one piece, in which nothing
+   * changes: they are asked for again where the last two attempts differ.
+   */
+  #oneByOne({ partial, before }: { partial: Address[]; before: Address[] }, family: Family | undefined): Address[] {
+    const [now, then] = [byLink(partial), byLink(before)];
+    const links = [...new Set([...then.keys(), ...now.keys()])].sort((a, b) => a - b);
+    const addresses = links.flatMap((link) => {
+      const some = now.get(link);
+      return some && isDeepStrictEqual(some, then.get(link)) ? some : this.#ofOne(link, family);
+    });
+    return addresses.sort((a, b) => a.family - b.family);
+  }
+
+  #ofOne(link: number, family: Family | undefined): Address[] {
+    try {
+      return this.#dump(family, link);
+    } catch (error) {
+      if (KernelError.is(error, 'ENODEV')) return [];
+      throw error;
+    }
   }
 
   #message(verb: 'NEW' | 'DEL', options: AddressOptions, flags: number): Message {
@@ -124,10 +159,11 @@ export class Addresses {
       header[3] = numberOf(SCOPES, scope, 'a scope');
       header.writeUInt32LE(index, 4);
     });
-    message.raw(IFA.LOCAL, ipBytes(address));
-    message.raw(IFA.ADDRESS, ipBytes(options.peer ?? address));
+    const bytes = ipBytes(address);
+    message.raw(IFA.LOCAL, bytes);
+    message.raw(IFA.ADDRESS, options.peer === undefined ? bytes : ipBytes(options.peer));
     if (family === 4 && length < 31 && !options.peer && options.broadcast === undefined)
-      message.raw(IFA.BROADCAST, ipBytes(ipOf(rangeOf(options.address).last, 4)));
+      message.raw(IFA.BROADCAST, lastOf(bytes, length));
     else if (options.broadcast) message.raw(IFA.BROADCAST, ipBytes(options.broadcast));
     if (options.label !== undefined) message.string(IFA.LABEL, options.label);
     if (options.metric !== undefined) message.u32(IFA.RT_PRIORITY, options.metric);
@@ -141,6 +177,16 @@ export class Addresses {
     }
     return message;
   }
+}
+
+function byLink(addresses: readonly Address[]): ReadonlyMap<number, Address[]> {
+  const links = new Map<number, Address[]>();
+  for (const address of addresses) {
+    const some = links.get(address.link);
+    if (some) some.push(address);
+    else links.set(address.link, [address]);
+  }
+  return links;
 }
 
 /**

@@ -115,7 +115,7 @@ export interface Link {
  */
 export function readLink(reply: Replies): Link {
   const at = reply.header(IFINFOMSG);
-  const flags = reply.bytes.readUInt32LE(at + 8);
+  const flags = reply.u32(at + 8);
   const link: Link = {
     index: reply.bytes.readInt32LE(at + 4),
     name: '',

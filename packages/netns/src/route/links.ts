@@ -6,7 +6,7 @@ import { type Link, type LinkOptions, type LinkSettings, type NewLink, type Peer
 import { bridgePort, linkKinds } from './link-kind.js';
 import { alternativeName, linkName } from './name.js';
 import { IFF, IFINFOMSG, IFLA, IFLA_INFO, RTEXT_FILTER_SKIP_STATS, RTM, VETH_INFO_PEER } from './raw.js';
-import type { Requests } from './requests.js';
+import { FEW_ATTEMPTS, type Requests } from './requests.js';
 import type { LinkStats } from './stats.js';
 
 /** A link, by name or index. */
@@ -213,11 +213,13 @@ export class Links {
       message.nest(IFLA.LINKINFO, () => message.string(IFLA_INFO.KIND, kind), IFLA_INFO);
     }
     const links = this.#dump(message, filter);
-    // A kernel that does not filter answers with all.
-    return links.filter(
-      (link) =>
-        (master === undefined || link.master === master) && (filter.kind === undefined || link.kind === filter.kind),
-    );
+    // An old kernel answers in an order of its own, and with all where it does not filter.
+    return links
+      .filter(
+        (link) =>
+          (master === undefined || link.master === master) && (filter.kind === undefined || link.kind === filter.kind),
+      )
+      .sort((a, b) => a.index - b.index);
   }
 
   /**
@@ -226,7 +228,7 @@ export class Links {
    */
   #dump(message: Message, { stats = false }: LinkFilter): Link[] {
     try {
-      return this.#rtnl.dump(message, RTM.NEWLINK, readLink);
+      return this.#rtnl.dump(message, RTM.NEWLINK, readLink, FEW_ATTEMPTS);
     } catch (error) {
       if (!KernelError.is(error, 'EINTR')) throw error;
       const { partial, before } = error.info as { partial: Link[]; before: Link[] };
@@ -235,7 +237,7 @@ export class Links {
         const link = found.has(index) ? undefined : this.#there(index, stats);
         if (link) found.set(index, link);
       }
-      return [...found.values()].sort((a, b) => a.index - b.index);
+      return [...found.values()];
     }
   }
 

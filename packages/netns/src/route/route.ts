@@ -87,7 +87,7 @@ export function readRoute(reply: Replies): Route | undefined {
   const { bytes } = reply;
   const at = reply.header(RTMSG);
   const family = bytes[at];
-  const flags = bytes.readUInt32LE(at + 8);
+  const flags = reply.u32(at + 8);
   if ((family !== AF.INET && family !== AF.INET6) || flags & RTM_F_CLONED) return undefined;
   const bits = bytes[at + 1] as number;
   const route: Route = {

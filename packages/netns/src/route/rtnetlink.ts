@@ -1,4 +1,4 @@
-import { attempt, KernelError } from '@iso/sys';
+import { attempt, type Fd, KernelError } from '@iso/sys';
 import { malformed } from '../netlink/error.js';
 import type { Message } from '../netlink/message.js';
 import type { Monitor } from '../netlink/monitor.js';
@@ -84,6 +84,18 @@ export class Rtnetlink implements Requests, Disposable {
    */
   static async openAsync(options: NetlinkSocketOptions = {}): Promise<Rtnetlink> {
     return new Rtnetlink(await NetlinkSocket.openAsync(NETLINK.ROUTE, options), options.home);
+  }
+
+  /**
+   * Speaks by a socket that was made already.
+   *
+   * @param fd - the socket; closed with it
+   * @param home - its network namespace
+   * @returns the connection
+   * @internal
+   */
+  static over(fd: Fd, home: SocketHome): Rtnetlink {
+    return new Rtnetlink(NetlinkSocket.over(fd), home);
   }
 
   /**
@@ -181,8 +193,8 @@ export class Rtnetlink implements Requests, Disposable {
   }
 
   /** {@inheritDoc Requests.dump} */
-  dump<T>(message: Message, type: number, read: (reply: Replies) => T | undefined): T[] {
-    return this.#socket.dump(message, (reply) => (reply.type === type ? read(reply) : undefined));
+  dump<T>(message: Message, type: number, read: (reply: Replies) => T | undefined, most?: number): T[] {
+    return this.#socket.dump(message, (reply) => (reply.type === type ? read(reply) : undefined), most);
   }
 
   /** {@inheritDoc Requests.linkIndex} */

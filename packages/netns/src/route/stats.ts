@@ -14,18 +14,7 @@ export interface LinkStats {
   collisions: bigint;
 }
 
-const names = [
-  'rxPackets',
-  'txPackets',
-  'rxBytes',
-  'txBytes',
-  'rxErrors',
-  'txErrors',
-  'rxDropped',
-  'txDropped',
-  'multicast',
-  'collisions',
-] as const;
+const SIZE = 80;
 
 /**
  * Reads IFLA_STATS64.
@@ -34,6 +23,22 @@ const names = [
  * @returns the counters
  */
 export function readStats(attributes: Attributes): LinkStats {
-  const bytes = attributes.fixed(8 * names.length);
-  return Object.fromEntries(names.map((name, i) => [name, bytes.readBigUInt64LE(8 * i)])) as unknown as LinkStats;
+  const bytes = attributes.fixed(SIZE);
+  return {
+    rxPackets: counter(bytes, 0),
+    txPackets: counter(bytes, 8),
+    rxBytes: counter(bytes, 16),
+    txBytes: counter(bytes, 24),
+    rxErrors: counter(bytes, 32),
+    txErrors: counter(bytes, 40),
+    rxDropped: counter(bytes, 48),
+    txDropped: counter(bytes, 56),
+    multicast: counter(bytes, 64),
+    collisions: counter(bytes, 72),
+  };
+}
+
+/** Most of them are small, and of two numbers a bigint is put together slowly. */
+function counter(bytes: Buffer, at: number): bigint {
+  return bytes.readUInt32LE(at + 4) === 0 ? BigInt(bytes.readUInt32LE(at)) : bytes.readBigUInt64LE(at);
 }

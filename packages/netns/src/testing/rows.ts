@@ -43,9 +43,10 @@ export function ourLinks(links: readonly Link[]) {
   }));
 }
 
-/** Links of `ip -j`. */
+/** Links of `ip -j`, which has them in the kernel's order. */
 export function theirLinks(ns: NetNS) {
-  return ip(ns, '-d link').map((link) => {
+  const links = ip(ns, '-d link').sort((a, b) => Number(a.ifindex) - Number(b.ifindex));
+  return links.map((link) => {
     return {
       ifindex: link.ifindex,
       ifname: link.ifname,
