@@ -18,7 +18,7 @@ const has = (tool: string) => spawnSync('sh', ['-c', `command -v ${tool}`]).stat
 let folder = '';
 const at = (name: string) => join(folder, name);
 
-beforeAll(warmUp);
+beforeAll(warmUp, 60_000);
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'iso-unpack-'));
 });

@@ -36,8 +36,11 @@ export interface Unpacked {
   /** Bytes of the uncompressed archive. */
   archiveSize: number;
   entries: number;
-  /** Whether the archive says what its root is: else that stays as it was. */
-  root: boolean;
+  /**
+   * Directories that the archive holds files of and says nothing about, parents first; the empty path is the root, which stays as it was.
+   * Others were made 0755 and root's; on layers below they are to be as they are there, see `Driver.adopt`.
+   */
+  implied: Buffer[];
 }
 
 /** How far it is, in bytes as they come. */
@@ -118,7 +121,7 @@ export async function unpack(
     size: at.bytes,
     archiveSize: at.archiveBytes,
     entries: at.entries,
-    root: extractor.root,
+    implied: extractor.implied,
   };
 
   function wrong(what: string, is: string): ArchiveError {
