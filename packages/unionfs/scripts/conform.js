@@ -62,8 +62,11 @@ function mount(type, place) {
   writeFileSync(image, '');
   truncateSync(image, 512 * MIB);
   run(`mkfs.${type}`, '-q', image);
+  const node = (path, ...words) => existsSync(path) || run('mknod', path, ...words);
+  // The kernel loads the module when somebody opens this.
+  node('/dev/loop-control', 'c', '10', '237');
   const device = run('losetup', '-f');
-  if (!existsSync(device)) run('mknod', device, 'b', '7', /\d+$/.exec(device)[0]);
+  node(device, 'b', '7', /\d+$/.exec(device)[0]);
   run('losetup', device, image);
   run('mount', '-t', type, device, place);
   return device;

@@ -43,7 +43,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iso-build-'));
   layout = await ImageLayout.open(at('images'), { create: true, durable: false });
   store = await openStore({ root: at('store'), durability: 'none' });
-});
+}, 60_000);
 beforeEach(() => {
   events.length = 0;
   rmSync(at('ctx'), { recursive: true, force: true });

@@ -91,14 +91,19 @@ export class DeviceMapper implements Disposable {
     if (result < 0 && result !== -ENXIO) throw failure(result, DM.DEV_REMOVE, name);
   }
 
-  /** Stops a device: what is under way is written, a file system on it is frozen. */
+  /** Stops a device: what is under way is written, a file system on it is frozen. Where there is none, nothing happens. */
   suspend(name: string): void {
-    this.#call(DM.DEV_SUSPEND, name, undefined, DM.SUSPEND_FLAG);
+    this.#suspend(name, DM.SUSPEND_FLAG);
   }
 
-  /** Lets it go on. */
+  /** Lets it go on, if it is still there: its last user may have gone while it was stopped. */
   resume(name: string): void {
-    this.#call(DM.DEV_SUSPEND, name);
+    this.#suspend(name, 0);
+  }
+
+  #suspend(name: string, flags: number): void {
+    const { result } = this.#try(DM.DEV_SUSPEND, name, undefined, flags);
+    if (result < 0 && result !== -ENXIO) throw failure(result, DM.DEV_SUSPEND, name);
   }
 
   /**
@@ -135,8 +140,8 @@ export class DeviceMapper implements Disposable {
     throw new UnsupportedError(`dm-${type}`, reason, { cause: error });
   }
 
-  #call(nr: number, name: string, data?: Buffer, flags = 0): Buffer {
-    const { result, bytes } = this.#try(nr, name, data, flags);
+  #call(nr: number, name: string): Buffer {
+    const { result, bytes } = this.#try(nr, name);
     if (result < 0) throw failure(result, nr, name);
     return bytes;
   }

@@ -1,5 +1,5 @@
 import { O } from '@iso/sys';
-import { close, open } from '../file/call.js';
+import { check, close, ERRNO, tryOpen } from '../file/call.js';
 import { readDirectory } from '../file/directory.js';
 import { type Stat, stat, tryStat } from '../file/stat.js';
 import { getXattr, inDirectory } from '../file/xattr.js';
@@ -84,13 +84,16 @@ export class View {
    */
   enter(name: Buffer): View {
     const inside: number[] = [];
-    for (const fd of this.directories) {
-      const found = tryStat(fd, name);
-      if (typeof found !== 'number') {
-        if (found.type !== 'directory') break;
-        const child = open(fd, name, O.RDONLY | O.DIRECTORY);
+    const last = this.directories.length - 1;
+    for (const [i, fd] of this.directories.entries()) {
+      const child = tryOpen(fd, name, O.RDONLY | O.DIRECTORY);
+      if (child >= 0) {
         inside.push(child);
-        if (isOpaque(child, this.#format)) break;
+        if (i < last && isOpaque(child, this.#format)) break;
+      } else if (child !== -ERRNO.ENOENT) {
+        // Something else of that name, a whiteout too, hides what is below.
+        if (child !== -ERRNO.ENOTDIR && child !== -ERRNO.ELOOP) check(child, 'openat', name);
+        break;
       }
       if (this.#format === 'aufs' && typeof tryStat(fd, whiteoutName(name)) !== 'number') break;
     }

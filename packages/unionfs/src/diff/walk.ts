@@ -182,26 +182,41 @@ export class UpperWalk {
       return yield* this.#throughUnion(path, (whole) => this.#tree.changed(below.lookup(name), whole, path));
     }
     if (now.type !== 'directory') return yield* this.#file(below.lookup(name), place, path);
-    if (this.#mark(place, 'redirect')) {
-      return yield* this.#throughUnion(path, (whole) =>
-        this.#tree.entry(below, whole, path, () => {
-          return new View([open(whole.directory, name, O.RDONLY | O.DIRECTORY)], undefined, true);
-        }),
-      );
-    }
-    const old = below.lookup(name);
-    yield* this.#tree.changed(old, place, path);
     const inside = open(directory, name, O.RDONLY | O.DIRECTORY);
-    const was = old?.stat.type === 'directory' ? below.enter(name) : nothing;
-    this.#tree.push(path, place);
+    place.opened = inside;
     try {
+      if (this.#mark(place, 'redirect')) {
+        return yield* this.#throughUnion(path, (whole) =>
+          this.#tree.entry(below, whole, path, () => {
+            return new View([open(whole.directory, name, O.RDONLY | O.DIRECTORY)], undefined, true);
+          }),
+        );
+      }
+      yield* this.#directory(below, place, inside, path, opaque);
+    } finally {
+      close(inside);
+    }
+  }
+
+  *#directory(
+    below: View,
+    place: Place,
+    inside: number,
+    path: Buffer,
+    opaque: boolean,
+  ): Generator<Delta, void, undefined> {
+    const old = below.lookup(place.name);
+    const was = old?.stat.type === 'directory' ? below.enter(place.name) : nothing;
+    if (old) old.opened = was.directories[0];
+    try {
+      yield* this.#tree.changed(old, place, path);
+      this.#tree.push(path, place);
       // What lies in an opaque directory hides all below as well.
       const hides = opaque || isOpaque(inside, this.#format, xattrNames(place));
       yield* this.#inside(was, inside, path, hides);
-    } finally {
       this.#tree.pop();
+    } finally {
       was.close();
-      close(inside);
     }
   }
 

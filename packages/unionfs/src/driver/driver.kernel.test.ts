@@ -31,7 +31,7 @@ const at = (name: string) => join(folder, name);
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iso-driver-'));
   await warmUp();
-});
+}, 60_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A file system of its own on a loop device, held by its mount's descriptor alone. */

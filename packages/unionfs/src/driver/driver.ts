@@ -47,13 +47,14 @@ export interface Driver {
    */
   diff(id: string, parents: readonly string[]): DiffSource;
   /**
-   * Lays a layer that was made on none above others, when its archive did not say what the root is: that becomes like theirs. Optional:
-   * who has no such method makes layers that are copies of those below, which must be known first.
+   * Makes directories like those of the layers below which they hide: what the archive of a layer did not say of them. Optional: who has
+   * no such method makes layers that are copies of those below, which must be known first. Others take layers that were made on none.
    *
-   * @param id - of the layer, made with no parents
-   * @param parents - below it from now on
+   * @param id - of the layer
+   * @param parents - below it, from now on
+   * @param directories - what `unpackLayer()` answers as `implied`
    */
-  adopt?(id: string, parents: readonly string[]): void;
+  adopt?(id: string, parents: readonly string[], directories: readonly Buffer[]): void;
   /**
    * Lets go of what `directory()` and `diff()` hold open of a layer, where the driver has to mount for them; they hold it until the
    * driver is disposed else. Optional: who has nothing open has no such method.

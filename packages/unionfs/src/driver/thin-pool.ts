@@ -65,12 +65,11 @@ export class ThinPool implements Disposable {
   /** Makes a volume that begins as another is now; of one in use, what is under way is written first. */
   snapshot(volume: number, origin: number): void {
     const name = this.#volumeName(origin);
-    const active = this.#mapper.status(name) !== undefined;
-    if (active) this.#mapper.suspend(name);
+    this.#mapper.suspend(name);
     try {
       this.#mapper.message(this.#name, `create_snap ${volume} ${origin}`);
     } finally {
-      if (active) this.#mapper.resume(name);
+      this.#mapper.resume(name);
     }
   }
 

@@ -1,9 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
-import { attempt, Fd } from '@iso/sys';
-import { tryUtimens } from '../file/call.js';
-import { stat } from '../file/stat.js';
-import { readXattrs, trySetXattr } from '../file/xattr.js';
-import { archivedXattr, type WhiteoutFormat } from '../layer/whiteout.js';
+import { Fd } from '@iso/sys';
+import { adoptDirectories } from '../diff/adopt.js';
+import type { WhiteoutFormat } from '../layer/whiteout.js';
 import type { Driver } from './driver.js';
 import { Layers } from './layers.js';
 
@@ -15,6 +13,8 @@ export interface UnionOptions {
 
 const DIFF = 'diff';
 const WORK = 'work';
+/** A union's root shows the attributes of its uppermost layer. */
+const ROOT = Buffer.alloc(0);
 
 /** What the drivers of unions have in common: a layer is a directory with what it changes, beside it the union's own. */
 export class UnionLayers {
@@ -45,6 +45,11 @@ export class UnionLayers {
     Required<Pick<Driver, 'adopt'>> &
     Disposable {
     const { directory, format } = this;
+    const stacked = (id: string, parents: readonly string[]) => ({
+      upper: directory(id),
+      lowers: parents.map(directory),
+      format,
+    });
     return {
       format,
       directory,
@@ -52,13 +57,11 @@ export class UnionLayers {
         this.#layers.create(id, () => {
           mkdirSync(directory(id), { mode: 0o755 });
           mkdirSync(this.work(id), { mode: 0o700 });
-          if (parent) likeParent(directory(parent), directory(id), format);
+          if (parent) adoptDirectories(stacked(id, [parent]), [ROOT]);
         });
       },
-      adopt: (id, [parent]) => {
-        if (parent) likeParent(directory(parent), directory(id), format);
-      },
-      diff: (id, parents) => ({ upper: directory(id), lowers: parents.map(directory), format }),
+      adopt: (id, parents, directories) => adoptDirectories(stacked(id, parents), directories),
+      diff: stacked,
       remove: (id) => this.#layers.remove(id),
       [Symbol.dispose]: () => this.#layers.root.close(),
     };
@@ -68,16 +71,4 @@ export class UnionLayers {
 /** Whether trusted.* attributes are out of reach. */
 export function inUserNamespace(): boolean {
   return !/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
-}
-
-/** A union's root shows the attributes of its uppermost layer. */
-function likeParent(parent: string, child: string, format: WhiteoutFormat): void {
-  using from = Fd.open(parent, { directory: true });
-  using to = Fd.open(child, { directory: true });
-  const { uid, gid, mode, mtime } = stat(from.number, null);
-  attempt('fchown', to, uid, gid);
-  attempt('fchmod', to, mode);
-  const own = (name: string) => archivedXattr(name, format) !== undefined;
-  for (const [name, value] of readXattrs(from.number, own)) trySetXattr(to.number, name, value);
-  tryUtimens(to.number, null, mtime);
 }

@@ -15,11 +15,8 @@ export interface Stat {
   links: number;
   /** Nanoseconds since 1970. */
   mtime: bigint;
-  ctime: bigint;
   /** Device and inode: the same for two names of one file, and for no other. */
   identity: string;
-  /** Of the file system that it lies on. */
-  device: string;
   /** Number of a device node. */
   rdev: { major: number; minor: number };
 }
@@ -61,7 +58,6 @@ export function stat(directory: number, name: Uint8Array | null): Stat {
 function decode(): Stat {
   const b = buffer;
   const mode = b.readUInt16LE(28);
-  const device = `${b.readUInt32LE(136)}:${b.readUInt32LE(140)}`;
   return {
     type: TYPES[mode >> 12] ?? 'file',
     mode: mode & 0o7777,
@@ -71,9 +67,7 @@ function decode(): Stat {
     blocks: b.readUInt32LE(48) + b.readUInt32LE(52) * 2 ** 32,
     links: b.readUInt32LE(16),
     mtime: b.readBigInt64LE(112) * 1_000_000_000n + BigInt(b.readUInt32LE(120)),
-    ctime: b.readBigInt64LE(96) * 1_000_000_000n + BigInt(b.readUInt32LE(104)),
-    identity: `${device} ${b.readUInt32LE(36)}.${b.readUInt32LE(32)}`,
-    device,
+    identity: `${b.readUInt32LE(136)}:${b.readUInt32LE(140)} ${b.readUInt32LE(36)}.${b.readUInt32LE(32)}`,
     rdev: { major: b.readUInt32LE(128), minor: b.readUInt32LE(132) },
   };
 }

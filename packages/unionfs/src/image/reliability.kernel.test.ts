@@ -180,7 +180,7 @@ beforeAll(async () => {
     const { blobs, descriptor } = sketchImage([shared, own], { compression: i % 2 ? 'none' : 'gzip' });
     writeFileSync(at(`${i}.tar`), tar(...layoutFiles(blobs, [descriptor])));
   }
-});
+}, 60_000);
 afterAll(() => memory?.close());
 
 describe.skipIf(!root)(`images and their store${root ? '' : ' [needs root]'}`, () => {

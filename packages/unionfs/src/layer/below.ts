@@ -4,7 +4,7 @@ import { readDirectory, removeTree } from '../file/directory.js';
 import { stat, tryStat } from '../file/stat.js';
 import { setXattr, throughProc } from '../file/xattr.js';
 import type { ExtractFormat } from './extract.js';
-import type { Parent } from './parents.js';
+import { joinReal, type Parent } from './parents.js';
 import { opaqueName, overlayPrefix, whiteoutName } from './whiteout.js';
 
 const S_IFCHR = 0o020000;
@@ -25,7 +25,7 @@ export class Below {
   readonly #opaque = new Set<string>();
   /** Of a plain copy: what this layer brought, with the directories that it lies in. */
   readonly #own = new Set<string>();
-  /** Of a plain copy: when directories were changed before something was removed from them. */
+  /** Of a plain copy: when directories were changed before this layer changed what is in them. */
   readonly #times = new Map<string, bigint>();
 
   /**
@@ -50,10 +50,11 @@ export class Below {
    */
   own({ fd, real }: Parent, base: Buffer): boolean {
     if (this.#format === 'plain') {
-      for (let path = join(real, base); path && !this.#own.has(path); path = directoryOf(path)) this.#own.add(path);
+      this.#keepTime(fd, real);
+      for (let path = joinReal(real, base); path && !this.#own.has(path); path = directoryOf(path)) this.#own.add(path);
       return false;
     }
-    if (this.#whiteouts.size === 0 || !this.#whiteouts.delete(join(real, base))) return false;
+    if (this.#whiteouts.size === 0 || !this.#whiteouts.delete(joinReal(real, base))) return false;
     const name = this.#format === 'aufs' ? whiteoutName(base) : base;
     check(tryUnlink(fd, name), 'unlinkat', name);
     return true;
@@ -63,14 +64,14 @@ export class Below {
   hide({ fd, real }: Parent, name: Buffer): void {
     if (this.#base) return;
     const old = tryStat(fd, name);
-    const path = join(real, name);
+    const path = joinReal(real, name);
     if (this.#format === 'plain') {
       if (typeof old === 'number') return;
       if (this.#own.has(path)) {
         if (old.type === 'directory') this.#within(fd, name, path);
         return;
       }
-      if (!this.#times.has(real)) this.#times.set(real, stat(fd, null).mtime);
+      this.#keepTime(fd, real);
       removeTree(fd, name);
       if (old.type === 'directory') this.#removed();
       return;
@@ -101,10 +102,10 @@ export class Below {
 
   /** The same for a directory by its name. */
   hideAllOf(directory: number, real: string, name: Buffer): void {
-    this.#within(directory, name, join(real, name));
+    this.#within(directory, name, joinReal(real, name));
   }
 
-  /** Removes whiteouts inside of opaque directories, where readdir would show them; sets times that removals changed. */
+  /** Removes whiteouts inside of opaque directories, where readdir would show them; sets times of directories that the layer may say nothing of. */
   finish(): void {
     if (this.#opaque.size && (this.#format === 'overlay' || this.#format === 'userxattr')) {
       for (const path of this.#whiteouts) if (this.#isHidden(path)) this.#unmark(path);
@@ -126,12 +127,16 @@ export class Below {
     }
   }
 
+  #keepTime(fd: number, real: string): void {
+    if (!this.#times.has(real)) this.#times.set(real, stat(fd, null).mtime);
+  }
+
   /** Each directory is walked once: from then on all in it is this layer's. */
   #removeForeign(fd: number, real: string): void {
     let removed = false;
-    if (!this.#times.has(real)) this.#times.set(real, stat(fd, null).mtime);
+    this.#keepTime(fd, real);
     for (const { name } of readDirectory(fd)) {
-      const path = join(real, name);
+      const path = joinReal(real, name);
       if (!this.#own.has(path)) {
         removeTree(fd, name);
         removed = true;
@@ -184,10 +189,6 @@ export class Below {
 const DOT = Buffer.from('.');
 const OPAQUE_HINT =
   'trusted.* attributes need CAP_SYS_ADMIN outside of user namespaces: use the format userxattr there';
-
-function join(real: string, name: Buffer): string {
-  return real ? `${real}/${name.toString('latin1')}` : name.toString('latin1');
-}
 
 function directoryOf(path: string): string {
   const slash = path.lastIndexOf('/');

@@ -1,7 +1,7 @@
 import { readlink } from '../file/call.js';
 import { type IdMaps, unmapId } from '../file/idmap.js';
 import type { Stat } from '../file/stat.js';
-import { getXattr, inDirectory, listXattrs, type Xattrs } from '../file/xattr.js';
+import { getXattr, inDirectory, listXattrs, type Xattrs, type XattrTarget } from '../file/xattr.js';
 import type { TarEntry } from '../tar/entry.js';
 import { archivedXattr, type WhiteoutFormat } from './whiteout.js';
 
@@ -13,6 +13,8 @@ export interface Place {
   stat: Stat;
   /** What layer it lies in; undefined for a directory that is none. */
   format?: WhiteoutFormat | undefined;
+  /** Its own descriptor, where it is open: its attributes are at hand then. */
+  opened?: number | undefined;
   /** Names of its extended attributes, once somebody has asked: see {@link xattrNames}. */
   xattrNames?: readonly string[];
 }
@@ -27,8 +29,12 @@ export interface DescribeSettings {
 
 /** Names of a file's extended attributes; they are asked for once. */
 export function xattrNames(place: Place): readonly string[] {
-  place.xattrNames ??= listXattrs(inDirectory(place.directory, place.name));
+  place.xattrNames ??= listXattrs(target(place));
   return place.xattrNames;
+}
+
+function target({ opened, directory, name }: Place): XattrTarget {
+  return opened ?? inDirectory(directory, name);
 }
 
 /**
@@ -41,7 +47,7 @@ export function archivedXattrs(place: Place): Xattrs {
   const xattrs: Xattrs = new Map();
   for (const name of xattrNames(place)) {
     const archived = archivedXattr(name, place.format);
-    const value = archived === undefined ? undefined : getXattr(inDirectory(place.directory, place.name), name);
+    const value = archived === undefined ? undefined : getXattr(target(place), name);
     if (archived !== undefined && value) xattrs.set(archived, value);
   }
   return xattrs;

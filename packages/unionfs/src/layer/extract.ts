@@ -25,7 +25,7 @@ import { ArchiveError } from '../tar/error.js';
 import type { TarHandler } from '../tar/parser.js';
 import { Below } from './below.js';
 import { Defaults } from './defaults.js';
-import { type Parent, Parents } from './parents.js';
+import { joinReal, type Parent, Parents } from './parents.js';
 import { cleanPath, depthOf, splitPath } from './path.js';
 import { appliedXattr, opaqueName, whiteoutMeaning } from './whiteout.js';
 
@@ -102,9 +102,10 @@ export class Extractor implements TarHandler {
     this.#below = new Below(this.#root, this.#format, settings.base ?? false, () => this.#parents.clear());
   }
 
-  /** Whether there was an entry of the root itself. */
-  get root(): boolean {
-    return this.#directories.has('');
+  /** Directories that the archive holds files of and says nothing about, each behind the one that it lies in; empty is the root. */
+  get implied(): Buffer[] {
+    const root = this.#directories.has('') ? [] : [''];
+    return [...root, ...this.#parents.made].map((path) => Buffer.from(path, 'latin1'));
   }
 
   /** {@inheritDoc TarHandler.entry} */
@@ -123,7 +124,7 @@ export class Extractor implements TarHandler {
     const hidden = this.#format !== 'tree' && this.#below.own(directory, base);
     if (entry.type === 'file') this.#newFile(directory, base, entry);
     else if (entry.type === 'directory') {
-      this.#newDirectory(directory.fd, base, entry, path);
+      this.#newDirectory(directory, base, entry, path);
       if (hidden) this.#below.hideAllOf(directory.fd, directory.real, base);
     } else if (entry.type === 'link') this.#link(directory.fd, base, entry);
     else this.#node(directory.fd, base, entry);
@@ -162,12 +163,11 @@ export class Extractor implements TarHandler {
   /** Sets what directories were to get, and removes whiteouts that hide nothing. */
   finish(): void {
     this.#below.finish();
+    for (const path of this.#parents.made) this.#finishImplied(path);
     const paths = [...this.#directories].reverse();
     for (const [key, entry] of paths) {
-      // A directory that was replaced since by something else is passed over, as is one below it.
-      const fd = tryOpenInRoot(this.#root, Buffer.from(key, 'latin1'), O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
-      if (fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP) continue;
-      check(fd, 'openat2', entry.path);
+      const fd = this.#openDirectory(key);
+      if (fd === undefined) continue;
       try {
         // A directory of the layers below may have attributes that this layer's has not.
         if (this.#format === 'plain') {
@@ -178,6 +178,34 @@ export class Extractor implements TarHandler {
         close(fd);
       }
     }
+  }
+
+  /** Nobody said what it is: as the programs of others make it, 0755 and root's. */
+  #finishImplied(path: string): void {
+    const fd = this.#openDirectory(path);
+    if (fd === undefined) {
+      this.#parents.made.delete(path);
+      return;
+    }
+    try {
+      const name = Buffer.from(path, 'latin1');
+      const { idmap } = this.#settings;
+      if (this.#asArchived && idmap) {
+        check(attempt('fchown', fd, mapId(idmap.uid, 0), mapId(idmap.gid, 0)), 'fchown', name);
+      }
+      // Not what the caller's umask left of it.
+      check(attempt('fchmod', fd, 0o755), 'fchmod', name);
+    } finally {
+      close(fd);
+    }
+  }
+
+  /** One that was replaced since by something else is passed over, as is one below it. */
+  #openDirectory(key: string): number | undefined {
+    const path = Buffer.from(key, 'latin1');
+    const fd = tryOpenInRoot(this.#root, path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+    if (fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP) return undefined;
+    return check(fd, 'openat2', path);
   }
 
   /** Closes what is open. */
@@ -213,7 +241,7 @@ export class Extractor implements TarHandler {
     this.#file = { fd, entry, at: 0, parent };
   }
 
-  #newDirectory(at: number, base: Buffer, entry: TarEntry, path: Buffer): void {
+  #newDirectory({ fd: at, real }: Parent, base: Buffer, entry: TarEntry, path: Buffer): void {
     let made = tryMkdir(at, base, 0o700);
     if (made === -ERRNO.EEXIST) {
       const old = tryStat(at, base);
@@ -225,6 +253,7 @@ export class Extractor implements TarHandler {
       }
     }
     check(made, 'mkdirat', entry.path);
+    this.#parents.made.delete(joinReal(real, base));
     const key = path.toString('latin1');
     this.#directories.delete(key);
     this.#directories.set(key, entry);

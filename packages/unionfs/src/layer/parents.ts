@@ -24,6 +24,8 @@ export class Parents {
   readonly #root: number;
   readonly #prefix: number;
   readonly #open = new Map<string, Parent>();
+  /** Directories that were missing and were made here, by their real path. */
+  readonly made: Set<string> = new Set();
   #last: { path: Buffer; parent: Parent } | undefined;
 
   /** @param root - a directory's descriptor, which stays the caller's */
@@ -34,7 +36,7 @@ export class Parents {
   }
 
   /**
-   * Opens a directory, and makes what is missing of it (0755).
+   * Opens a directory, and makes what is missing of it.
    *
    * @param path - clean
    * @returns the directory; it may be closed at the next call
@@ -79,11 +81,11 @@ export class Parents {
     }
     if (fd < 0) throw unreachable(path, fd);
     const inherits = getXattr(throughProc(fd), 'system.posix_acl_default') !== undefined;
-    return {
-      fd,
-      real: realPath(fd).slice(this.#prefix).replace(/^\//, ''),
-      gid: inherits ? -1 : stat(fd, null).gid,
-    };
+    return { fd, real: this.#realOf(fd), gid: inherits ? -1 : stat(fd, null).gid };
+  }
+
+  #realOf(fd: number): string {
+    return realPath(fd).slice(this.#prefix).replace(/^\//, '');
   }
 
   #make(path: Buffer): void {
@@ -95,9 +97,15 @@ export class Parents {
     }
     if (at < 0) throw unreachable(parent, at);
     const made = tryMkdir(at, base, 0o755);
+    if (made === 0) this.made.add(joinReal(this.#realOf(at), base));
     close(at);
     if (made < 0) throw unreachable(path, made);
   }
+}
+
+/** A name in a directory of {@link Parent.real}. */
+export function joinReal(real: string, name: Buffer): string {
+  return real ? `${real}/${name.toString('latin1')}` : name.toString('latin1');
 }
 
 /** Faster than a call of native code for names of this length. */

@@ -11,25 +11,33 @@ const DOT = 0x2e;
  * @throws {@link ArchiveError} `ERR_ARCHIVE_PATH` where a component is `..`
  */
 export function cleanPath(path: Buffer): Buffer {
-  const parts: Buffer[] = [];
-  let clean = true;
   let start = 0;
-  const end = path.length;
-  for (let i = 0; i <= end; i++) {
+  let end = path.length;
+  // What archivers put in front of names, and behind those of directories.
+  if (path[0] === DOT && path[1] === SLASH) start = 2;
+  if (end > start && path[end - 1] === SLASH) end--;
+  for (let from = start, i = start; i <= end; i++) {
     if (i !== end && path[i] !== SLASH) continue;
-    const length = i - start;
-    if (length === 0 || (length === 1 && path[start] === DOT)) clean = false;
-    else {
-      if (length === 2 && path[start] === DOT && path[start + 1] === DOT) {
-        throw new ArchiveError('ERR_ARCHIVE_PATH', 'a name with ".."', { path });
-      }
-      parts.push(path.subarray(start, i));
-    }
-    start = i + 1;
+    const length = i - from;
+    if (length === 0 || (path[from] === DOT && length <= 2)) return normalize(path);
+    from = i + 1;
   }
-  if (clean) return path;
-  if (parts.length === 0) return EMPTY;
-  if (parts.length === 1) return parts[0] as Buffer;
+  return end - start === path.length ? path : path.subarray(start, end);
+}
+
+/** The same for any name. */
+function normalize(path: Buffer): Buffer {
+  const parts: Buffer[] = [];
+  for (let start = 0, i = 0; i <= path.length; i++) {
+    if (i !== path.length && path[i] !== SLASH) continue;
+    const part = path.subarray(start, i);
+    start = i + 1;
+    if (part.length === 0 || (part.length === 1 && part[0] === DOT)) continue;
+    if (part.length === 2 && part[0] === DOT && part[1] === DOT) {
+      throw new ArchiveError('ERR_ARCHIVE_PATH', 'a name with ".."', { path });
+    }
+    parts.push(part);
+  }
   return joinPath(parts);
 }
 
@@ -42,6 +50,7 @@ const EMPTY = Buffer.alloc(0);
  * @returns them with slashes between
  */
 function joinPath(parts: readonly Uint8Array[]): Buffer {
+  if (parts.length === 0) return EMPTY;
   const bytes = Buffer.allocUnsafe(parts.reduce((sum, part) => sum + part.length + 1, -1));
   let at = 0;
   for (const [i, part] of parts.entries()) {
@@ -59,7 +68,9 @@ function joinPath(parts: readonly Uint8Array[]): Buffer {
  * @returns the path of the directory, empty for the root, and the last component
  */
 export function splitPath(path: Buffer): { parent: Buffer; base: Buffer } {
-  const slash = path.lastIndexOf(SLASH);
+  // Names are short: faster than a call of native code.
+  let slash = path.length - 1;
+  while (slash >= 0 && path[slash] !== SLASH) slash--;
   return slash < 0
     ? { parent: EMPTY, base: path }
     : { parent: path.subarray(0, slash), base: path.subarray(slash + 1) };
@@ -72,8 +83,7 @@ export function splitPath(path: Buffer): { parent: Buffer; base: Buffer } {
  * @returns their number
  */
 export function depthOf(path: Buffer): number {
-  if (path.length === 0) return 0;
-  let depth = 1;
-  for (let at = path.indexOf(SLASH); at >= 0; at = path.indexOf(SLASH, at + 1)) depth++;
+  let depth = path.length === 0 ? 0 : 1;
+  for (let i = 0; i < path.length; i++) if (path[i] === SLASH) depth++;
   return depth;
 }

@@ -18,7 +18,7 @@ const has = (tool: string) => spawnSync('sh', ['-c', `command -v ${tool}`]).stat
 let folder = '';
 const at = (name: string) => join(folder, name);
 
-beforeAll(warmUp);
+beforeAll(warmUp, 60_000);
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'iso-unpack-'));
 });
@@ -104,6 +104,26 @@ describe('what is archived here', () => {
     expect(listed.match(/ 1000\/2000 /g)).toHaveLength(2);
     await unpackTo('out', at('a.tar'), { idmap });
     expect(judge(at('out'))).toEqual(judge(at('tree')));
+  });
+
+  it.skipIf(!root)(`tells of directories that are not described, and makes them as others do${needs}`, async () => {
+    const range = [{ inside: 0, outside: 100_000, count: 65536 }];
+    const said = { path: 'a/said/', type: 'directory', mode: 0o700 } as const;
+    mkdirSync(at('out'));
+    const umask = process.umask(0o077);
+    try {
+      const files = archive({ path: 'a/b/f' }, { path: 'a/said/f' }, { path: 'gone/f' }, said, { path: 'gone' });
+      const { implied } = await unpackLayer(files, at('out'), { idmap: { uid: range, gid: range } });
+      expect(implied.map(String)).toEqual(['', 'a', 'a/b']);
+    } finally {
+      process.umask(umask);
+    }
+    const listed = execFileSync('find', ['a', '-type', 'd', '-printf', '%p %m %U:%G\n'], { cwd: at('out') });
+    expect(String(listed).trim().split('\n').sort()).toEqual([
+      'a 755 100000:100000',
+      'a/b 755 100000:100000',
+      'a/said 700 100000:100000',
+    ]);
   });
 });
 

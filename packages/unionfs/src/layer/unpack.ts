@@ -88,8 +88,10 @@ export async function unpackLayer(
       } else {
         answered = true;
         taken();
-        if ('result' in report) resolve(report.result);
-        else reject(signal?.aborted ? signal.reason : unpackError(report.error));
+        if ('result' in report) {
+          const { implied, ...result } = report.result;
+          resolve({ ...result, implied: implied.map((path) => Buffer.from(path)) });
+        } else reject(signal?.aborted ? signal.reason : unpackError(report.error));
       }
     });
     worker.on('error', reject);

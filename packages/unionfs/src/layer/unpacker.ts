@@ -36,8 +36,11 @@ export interface Unpacked {
   /** Bytes of the uncompressed archive. */
   archiveSize: number;
   entries: number;
-  /** Whether the archive says what its root is: else that stays as it was. */
-  root: boolean;
+  /**
+   * Directories that the archive holds files of and says nothing about, parents first; the empty path is the root, which stays as it was.
+   * Others were made 0755 and root's; on layers below they are to be as they are there, see `Driver.adopt`.
+   */
+  implied: Buffer[];
 }
 
 /** How far it is, in bytes as they come. */
@@ -51,13 +54,13 @@ const TERA = 2 ** 40;
 
 /** Bytes of a layer as they come. */
 export interface LayerSource extends AsyncIterable<Uint8Array> {
-  /** Where the next bytes are read to, once that is known: a chunk is done with when the next one is asked for. */
-  into?: () => Buffer;
+  /** Reads the rest of a file instead, once that is known: a chunk is done with when the next one is asked for. */
+  rest?: (fd: number) => AsyncIterable<Uint8Array>;
 }
 
 /**
  * Unpacks on the calling thread: hashes what comes, decompresses it (in zlib's own threads), hashes that in
- * another thread, parses it, and makes files.
+ * another thread, which also reads what is not compressed, parses it, and makes files.
  *
  * @param source - bytes of the layer
  * @param directory - descriptor of where it goes
@@ -76,14 +79,13 @@ export async function unpack(
   using plain = new Digest();
   // An archive that is not compressed has one digest for both.
   let once = false;
-  let slot: Buffer | undefined;
   const at = { bytes: 0, archiveBytes: 0, entries: 0 };
   async function* counted() {
     for await (const chunk of source) {
       hooks.check();
       if (at.bytes === 0 && chunk.length >= 6 && detectCompression(chunk) === 'none') {
         once = true;
-        source.into = () => (slot = plain.slot());
+        source.rest = (fd) => plain.read(fd);
       }
       at.bytes += chunk.length;
       if (expect.size !== undefined && at.bytes > expect.size) throw wrong('size', `more than ${expect.size}`);
@@ -98,8 +100,7 @@ export async function unpack(
     hooks.check();
     at.archiveBytes += chunk.length;
     if (at.archiveBytes > most) throw new ArchiveError('ERR_ARCHIVE_LIMIT', `an archive of more than ${most} bytes`);
-    if (slot && chunk.buffer === slot.buffer) plain.filled(chunk.length);
-    else plain.update(chunk);
+    if (!plain.holds(chunk)) plain.update(chunk);
     parser.write(chunk);
     at.entries = parser.entries;
     hooks.progress(at);
@@ -118,7 +119,7 @@ export async function unpack(
     size: at.bytes,
     archiveSize: at.archiveBytes,
     entries: at.entries,
-    root: extractor.root,
+    implied: extractor.implied,
   };
 
   function wrong(what: string, is: string): ArchiveError {

@@ -47,10 +47,11 @@ function read(fd: number): LayerSource {
   const source: LayerSource = {
     async *[Symbol.asyncIterator]() {
       for (;;) {
-        const chunk = source.into?.() ?? Buffer.allocUnsafeSlow(CHUNK);
+        const chunk = Buffer.allocUnsafeSlow(CHUNK);
         const length = fill(fd, chunk);
-        if (length === 0) return;
-        yield chunk.subarray(0, length);
+        if (length > 0) yield chunk.subarray(0, length);
+        if (length < CHUNK) return;
+        if (source.rest) return yield* source.rest(fd);
       }
     },
   };

@@ -27,7 +27,7 @@ let folder = '';
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iso-check-'));
   await warmUp();
-});
+}, 60_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const inside = async <T>(store: Store, name: string, act: (path: string) => T): Promise<T> => {

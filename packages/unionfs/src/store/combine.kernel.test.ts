@@ -24,7 +24,7 @@ let folder = '';
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iso-combine-'));
   await warmUp();
-});
+}, 60_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const inside = async <T>(store: Store, name: string, act: (path: string) => T): Promise<T> => {

@@ -28,6 +28,8 @@ export async function commit(state: State, name: string, key: string, options: C
   return await retitle(state, key, name, { kind: 'committed', labels, parent }, signal);
 }
 
+const ROOT = Buffer.alloc(0);
+
 /** What becomes of an active snapshot. */
 interface Retitled {
   /** Its new kind; what is committed is temporary no more. */
@@ -79,7 +81,8 @@ export async function retitle(
     if ((parent !== undefined) !== (record.late === true))
       throw invalid('a parent is told when a snapshot is prepared, or if it was prepared late when it is committed');
     const planned = become(record);
-    if (record.late && !state.rooted.delete(record.layer)) state.driver.adopt?.(record.layer, planned.below);
+    // Without an archive nothing was said of the root.
+    if (record.late) state.driver.adopt?.(record.layer, planned.below, state.implied.get(record.layer) ?? [ROOT]);
     const moved = kind === 'committed' && record.quota !== undefined;
     if (moved) await moveIn(state, record);
     if (durable) syncLayer(state, record.layer);
@@ -108,6 +111,7 @@ export async function retitle(
     if (moved) tryUnlink(state.images.number, Buffer.from(record.layer));
     state.kept.get(record.layer)?.close();
     state.kept.delete(record.layer);
+    state.implied.delete(record.layer);
     return done;
   } catch (error) {
     throw explain(error, key);

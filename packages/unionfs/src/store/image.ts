@@ -2,11 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { MountTree } from '@iso/mounts';
 import { attempt, Fd, KernelError, O } from '@iso/sys';
 import { loopDevice } from '../device/backing.js';
+import { likeDirectory } from '../diff/adopt.js';
 import type { DiffSource } from '../diff/changes.js';
-import { check, open, tryMkdir, tryOpen, tryUtimens } from '../file/call.js';
-import { stat } from '../file/stat.js';
-import { readXattrs, setXattr } from '../file/xattr.js';
-import { archivedXattr } from '../layer/whiteout.js';
+import { check, open, tryMkdir, tryOpen } from '../file/call.js';
 import { openOverlay } from '../overlay/mount.js';
 import { explain, StoreError } from './error.js';
 import type { Quota, SnapshotRecord } from './record.js';
@@ -74,22 +72,13 @@ export function createImage(state: State, { layer, below, name }: SnapshotRecord
   }
   if (!parent) return;
   try {
-    likeRoot(state.driver.directory(parent), inside(mount, DIFF));
+    using from = Fd.open(state.driver.directory(parent), { directory: true });
+    using to = Fd.open(inside(mount, DIFF), { directory: true });
+    // A union's root shows the attributes of its uppermost layer.
+    likeDirectory(from.number, to.number, 'overlay');
   } finally {
     state.driver.release?.(parent);
   }
-}
-
-/** A union's root shows the attributes of its uppermost layer. */
-function likeRoot(from: string, to: string): void {
-  using source = Fd.open(from, { directory: true });
-  using target = Fd.open(to, { directory: true });
-  const { uid, gid, mode, mtime } = stat(source.number, null);
-  check(attempt('fchown', target, uid, gid), 'fchown');
-  check(attempt('fchmod', target, mode), 'fchmod');
-  const content = (name: string) => archivedXattr(name, undefined) !== undefined;
-  for (const [name, value] of readXattrs(source.number, content)) setXattr(target.number, name, value);
-  check(tryUtimens(target.number, null, mtime), 'utimensat');
 }
 
 /** Mounts an image, attached nowhere. All who mount it share one file system, and so one loop device. To be called alone. */

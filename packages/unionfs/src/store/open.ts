@@ -87,6 +87,8 @@ interface HeldLayer extends Disposable {
   record: SnapshotRecord;
   directory: string;
   format: OpenLayer['format'];
+  /** Nothing lies below, nor will. */
+  base: boolean;
   /** What it changes of what lies below; undefined for a view of something, which changes nothing. */
   diff: DiffSource | undefined;
   close(): void;
@@ -118,6 +120,7 @@ export async function holdLayer(state: State, name: string, write: boolean): Pro
       record,
       directory: image?.directory ?? driver.directory(layer),
       format: image ? 'overlay' : driver.format,
+      base: below.length === 0 && !record.late,
       diff: nothing ? undefined : (image?.diff ?? driver.diff(layer, below)),
       close,
       [Symbol.dispose]: close,
@@ -130,8 +133,8 @@ export async function holdLayer(state: State, name: string, write: boolean): Pro
 
 /** Opens the layer of an active snapshot, to unpack an archive in it. */
 export async function openLayer(state: State, name: string): Promise<OpenLayer> {
-  const { directory, format, record, close } = await holdLayer(state, name, true);
-  return { directory, format, base: record.below.length === 0 && !record.late, close, [Symbol.dispose]: close };
+  const { directory, format, base, close } = await holdLayer(state, name, true);
+  return { directory, format, base, close, [Symbol.dispose]: close };
 }
 
 function missing(name: string, error: unknown): unknown {

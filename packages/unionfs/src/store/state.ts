@@ -30,8 +30,8 @@ export class State implements Disposable {
   readonly images: Fd;
   /** Of temporary snapshots that were made here, by layer. */
   readonly kept = new Map<string, Hold>();
-  /** Layers without a parent yet whose archive said what the root is. */
-  readonly rooted = new Set<string>();
+  /** Of layers without a parent yet: directories that their archive did not describe. */
+  readonly implied = new Map<string, readonly Buffer[]>();
   readonly #lock: Fd;
   #list: RecordList | undefined;
   #generation = -1n;
@@ -137,7 +137,7 @@ export class State implements Disposable {
       } finally {
         hold.close();
         this.kept.delete(id);
-        this.rooted.delete(id);
+        this.implied.delete(id);
       }
     }
     if (failure) throw explain(failure);

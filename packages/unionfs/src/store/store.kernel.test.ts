@@ -16,7 +16,7 @@ let folder = '';
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'iso-store-'));
   await warmUp();
-});
+}, 60_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const reason = async (act: Promise<unknown>): Promise<StoreReason | string> => {

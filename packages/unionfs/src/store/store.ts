@@ -1,4 +1,5 @@
 import { MNT, moveMount, umount } from '@iso/mounts';
+import { adoptDirectories } from '../diff/adopt.js';
 import { type Change, changes, type WriteLayerOptions, writeLayer } from '../diff/changes.js';
 import { type UnpackOptions, unpackLayer } from '../layer/unpack.js';
 import type { Unpacked } from '../layer/unpacker.js';
@@ -180,10 +181,11 @@ export class Store implements AsyncDisposable {
     source: string | AsyncIterable<Uint8Array>,
     options: Omit<UnpackOptions, 'format' | 'base'> = {},
   ): Promise<Unpacked> {
-    using layer = await this.openLayer(key);
-    const unpacked = await unpackLayer(source, layer.directory, { ...options, format: layer.format, base: layer.base });
-    const record = this.#state.read(key);
-    if (record.late && unpacked.root) this.#state.rooted.add(record.layer);
+    using layer = await holdLayer(this.#state, checkName(key), true);
+    const { directory, format, base, record, diff } = layer;
+    const unpacked = await unpackLayer(source, directory, { ...options, format, base });
+    if (record.late) this.#state.implied.set(record.layer, unpacked.implied);
+    else if (diff && 'upper' in diff) adoptDirectories(diff, unpacked.implied);
     return unpacked;
   }
 

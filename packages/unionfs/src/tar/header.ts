@@ -166,8 +166,8 @@ export function parseHeader(block: Buffer, at: number): RawHeader | SpecialHeade
     size,
     mtime: number(block, at, FIELD.mtime),
     linkname: text(block, at, FIELD.linkname),
-    uname: posix || gnu ? owner(block, at, FIELD.uname) : EMPTY,
-    gname: posix || gnu ? owner(block, at, FIELD.gname) : EMPTY,
+    uname: posix || gnu ? owner(block, at, 'uname') : EMPTY,
+    gname: posix || gnu ? owner(block, at, 'gname') : EMPTY,
     devmajor: special ? number(block, at, FIELD.devmajor) : 0,
     devminor: special ? number(block, at, FIELD.devminor) : 0,
     sparse,
@@ -217,19 +217,16 @@ function text(block: Buffer, at: number, field: { at: number; length: number }):
   return bytes;
 }
 
-/** Owners' names by their bytes: archives name few. */
-const owners = new Map<string, Buffer>();
+/** The owners' names of the last header: neighbours in an archive have the same. */
+const owners: Record<'uname' | 'gname', Buffer> = { uname: EMPTY, gname: EMPTY };
 
-function owner(block: Buffer, at: number, field: { at: number; length: number }): Buffer {
+function owner(block: Buffer, at: number, name: 'uname' | 'gname'): Buffer {
+  const field = FIELD[name];
   const start = at + field.at;
   if (block[start] === 0) return EMPTY;
-  let end = start;
-  while (end < start + field.length && block[end] !== 0) end++;
-  const key = block.toString('latin1', start, end);
-  let bytes = owners.get(key);
-  if (!bytes) {
-    bytes = Buffer.from(key, 'latin1');
-    if (owners.size < 1000) owners.set(key, bytes);
-  }
-  return bytes;
+  const last = owners[name];
+  const ended = last.length === field.length || block[start + last.length] === 0;
+  if (last.length > 0 && ended && matches(block, start, last)) return last;
+  owners[name] = text(block, at, field);
+  return owners[name];
 }

@@ -91,7 +91,17 @@ class Bench {
   async layer(id: string, parents: readonly string[], source: AsyncIterable<Uint8Array>): Promise<void> {
     this.create(id, parents);
     const { format } = this.driver;
-    await unpackLayer(source, this.driver.directory(id), { format, base: parents.length === 0, thread: this.#thread });
+    const settings = { format, base: parents.length === 0, thread: this.#thread };
+    const { implied } = await unpackLayer(source, this.driver.directory(id), settings);
+    this.driver.adopt?.(id, parents, implied);
+  }
+
+  /** The same for a layer that is made before those below are known, where the driver can. */
+  async late(id: string, parents: readonly string[], source: AsyncIterable<Uint8Array>): Promise<void> {
+    if (!this.driver.adopt) return this.layer(id, parents, source);
+    this.create(id);
+    const settings = { format: this.driver.format, base: false, thread: this.#thread };
+    this.driver.adopt(id, parents, (await unpackLayer(source, this.driver.directory(id), settings)).implied);
   }
 
   /** Looks at a layer with what is below, or changes it. */
@@ -390,6 +400,37 @@ const cases: Record<string, (bench: Bench) => Promise<void>> = {
     await bench.change('top', ['base'], (path) => chmodSync(`${path}/.`, 0o700));
     assert.equal(await bench.inside('top', ['base'], root), '700 7:8');
     assert.equal(await bench.inside('base', [], root), '1711 7:8');
+  },
+
+  'directories that an archive says nothing of keep the mode and owner that they have below': async (bench) => {
+    const base = {
+      'd/': { mode: 0o2750, uid: 7, gid: 8 },
+      'd/e/': { mode: 0o700 },
+      'd/e/f': '',
+      'x/': { mode: 0o700 },
+    };
+    await bench.layer('base', [], archive({ './': { mode: 0o711 }, ...base, 'x/f': '' }));
+    await bench.layer('middle', ['base'], archive({ '.wh.x': '' }));
+    const files = () => archive({ 'd/e/new': '', 'x/new': '', 'n/m/f': '', 'was/f': '', 'was/': { mode: 0o750 } });
+    await bench.layer('top', ['middle', 'base'], files());
+    await bench.late('late', ['middle', 'base'], files());
+    for (const id of ['top', 'late']) {
+      const found = await bench.inside(id, ['middle', 'base'], (path) =>
+        ['', 'd', 'd/e', 'x', 'n', 'n/m', 'was'].map((name) => {
+          const { mode, uid, gid } = lstatSync(`${path}/${name}/.`);
+          return `${name} ${(mode & 0o7777).toString(8)} ${uid}:${gid} ${readdirSync(join(path, name)).join()}`;
+        }),
+      );
+      assert.deepEqual(found, [
+        ' 711 0:0 d,n,was,x',
+        'd 2750 7:8 e',
+        'd/e 700 0:0 f,new',
+        'x 755 0:0 new',
+        'n 755 0:0 m',
+        'n/m 755 0:0 f',
+        'was 750 0:0 f',
+      ]);
+    }
   },
 
   'layers on one parent are mounted and written at once': async (bench) => {

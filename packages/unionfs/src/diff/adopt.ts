@@ -1,0 +1,85 @@
+import { attempt, Fd, O } from '@iso/sys';
+import { close, open, tryUtimens } from '../file/call.js';
+import { stat } from '../file/stat.js';
+import { readXattrs, trySetXattr } from '../file/xattr.js';
+import { archivedXattr, type WhiteoutFormat } from '../layer/whiteout.js';
+import { isOpaque, nothing, View } from './view.js';
+
+/** A layer of a union, and what lies below it. */
+export interface StackedLayer {
+  upper: string | Fd;
+  /** The uppermost first. */
+  lowers: readonly (string | Fd)[];
+  format?: WhiteoutFormat;
+}
+
+/**
+ * Makes directories of a layer like those of the same name below it, which they would hide else: the owner, the mode, the attributes
+ * and the time, as a union copies them up when something in them is written. For those that an archive holds files of but says nothing
+ * about. One that is new in the layer stays as it is.
+ *
+ * @param layer - the layer
+ * @param paths - of the directories; empty for the root
+ */
+export function adoptDirectories(layer: StackedLayer, paths: readonly Buffer[]): void {
+  if (paths.length === 0) return;
+  const { format = 'overlay' } = layer;
+  const opened: Fd[] = [];
+  const directory = (from: string | Fd) => {
+    const fd = Fd.open(typeof from === 'string' ? from : `/proc/self/fd/${from.number}`, { directory: true });
+    opened.push(fd);
+    return fd.number;
+  };
+  try {
+    const upper = directory(layer.upper);
+    const below = new View(layer.lowers.map(directory), format, false);
+    for (const path of paths) adopt(upper, below, path, format);
+  } finally {
+    for (const fd of opened) fd.close();
+  }
+}
+
+function adopt(upper: number, below: View, path: Buffer, format: WhiteoutFormat): void {
+  let here = upper;
+  let under = below;
+  try {
+    for (const name of componentsOf(path)) {
+      const hidden = isOpaque(here, format) || under.lookup(name)?.stat.type !== 'directory';
+      const next = hidden ? nothing : under.enter(name);
+      if (under !== below) under.close();
+      under = next;
+      const child = open(here, name, O.RDONLY | O.DIRECTORY);
+      if (here !== upper) close(here);
+      here = child;
+    }
+    const [shown] = under.directories;
+    if (shown !== undefined) likeDirectory(shown, here, format);
+  } finally {
+    if (under !== below) under.close();
+    if (here !== upper) close(here);
+  }
+}
+
+function componentsOf(path: Buffer): Buffer[] {
+  return path
+    .toString('latin1')
+    .split('/')
+    .filter((name) => name !== '')
+    .map((name) => Buffer.from(name, 'latin1'));
+}
+
+/**
+ * Gives a directory what another one has of attributes; of owners what the caller may set.
+ *
+ * @param from - descriptor
+ * @param to - descriptor
+ * @param format - of the layers that they are in
+ */
+export function likeDirectory(from: number, to: number, format: WhiteoutFormat): void {
+  const { uid, gid, mode, mtime } = stat(from, null);
+  attempt('fchown', to, uid, gid);
+  attempt('fchmod', to, mode);
+  const own = (name: string) => archivedXattr(name, format) !== undefined;
+  for (const [name, value] of readXattrs(from, own)) trySetXattr(to, name, value);
+  tryUtimens(to, null, mtime);
+}
