@@ -77,9 +77,7 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
     this.stdout = (io.streams[1] as Readable | undefined) ?? null;
     this.stderr = (io.streams[2] as Readable | undefined) ?? null;
     this.terminal = io.pty ?? null;
-    // One that the child closed at once may have come to its end while this was still on its way.
-    const streams = [...io.streams, io.pty?.stream].filter((stream) => stream != null);
-    this.#open = new Set(streams.filter((stream) => !stream.closed));
+    this.#open = new Set([...io.streams, io.pty?.stream].filter((stream) => stream != null));
     for (const stream of this.#open) {
       stream.once('close', () => {
         this.#open.delete(stream);

@@ -109,8 +109,9 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
     if (program.blocking) applyLateAttributes(launched.pid, options);
     if (taken) io.adopt(Pty.own(taken.take()));
-    io.closeChildSide();
     await open?.passed(file, hintsFor(file));
+    // Not before: of a child that has ended by now the streams would end before anybody listens to them.
+    io.closeChildSide();
     const child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
     // Of what has no handler for a signal, the kernel keeps that from the first process of a pid namespace.
     const first = (program.unshared & CLONE.NEWPID) !== 0 && !options.init;

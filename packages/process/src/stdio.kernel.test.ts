@@ -178,6 +178,7 @@ describe('streams', () => {
       const child = await spawn('true', [], { gate: 'open', stdio: ['ignore', 'pipe', 'pipe'] });
       await once(child, 'close', { signal: AbortSignal.timeout(5000) });
       expect(child.exitCode).toBe(0);
+      expect((await run('echo', ['x'], { gate: 'open' })).stdout).toBe('x\n');
     }
   });
 
