@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { invalid } from '@iso/sys';
 import { decompress } from '../compression/compression.js';
 import { ImageError } from '../content/error.js';
 import { packTree } from '../layer/pack.js';
@@ -35,16 +36,20 @@ export interface ExportOptions {
  * @param options - see {@link ExportOptions}
  * @returns the archive's bytes, as they are asked for
  * @throws {@link ImageError} `notFound`, `wrongDigest` for what is not as it should be in the layout; the signal's reason
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for a format that there is not
  */
 export async function* exportImages(
   images: readonly Exported[],
   options: ExportOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
+  const { format } = options;
+  if (!['oci-archive', 'docker-archive', 'rootfs'].includes(format))
+    throw invalid(`format is ${String(format)}: not oci-archive, docker-archive or rootfs`);
   const named = images.map((item) => (item instanceof Image ? { image: item, name: undefined } : item));
   const [first, second] = named;
   if (!first) throw new ImageError('notFound', 'no image is given');
-  if (options.format === 'oci-archive') yield* ociArchive(named, options);
-  else if (options.format === 'docker-archive') yield* dockerArchive(named, options);
+  if (format === 'oci-archive') yield* ociArchive(named, options);
+  else if (format === 'docker-archive') yield* dockerArchive(named, options);
   else if (second) throw new ImageError('ambiguous', 'a root file system is of one image');
   else yield* rootfs(first.image, options);
 }

@@ -78,6 +78,22 @@ async function contentOf(source: AsyncIterable<Uint8Array>): Promise<Map<string,
   return files;
 }
 
+describe('slips that the types catch, and others do not', () => {
+  const refused = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' });
+
+  it('are refused: a format that there is not', async () => {
+    await importImages(layout, bytes(one), { name: 'x' });
+    const out = exportImages([await layout.image('x')], { format: 'oci' as 'rootfs' });
+    await expect(out.next()).rejects.toThrow(refused);
+  });
+
+  it('are refused: a platform as text', async () => {
+    const platform = 'linux/arm64' as unknown as NonNullable<ImportOptions['platform']>;
+    await expect(importImages(layout, bytes(one), { name: 'x', platform })).rejects.toThrow(refused);
+    await expect(layout.image('x', { platform })).rejects.toThrow(refused);
+  });
+});
+
 describe('an archive of an image layout', () => {
   it('comes in, and goes out with the same blobs', async () => {
     const image = sketchImage([one, two]);

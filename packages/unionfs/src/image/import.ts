@@ -17,6 +17,7 @@ import { readDockerArchive } from './docker-archive.js';
 import type { Descriptor, Platform, RunConfig } from './document.js';
 import { DOCUMENT_MAX, parseIndex } from './document.js';
 import { checkVersion, ImageLayout, NAME, type NamedImage } from './layout.js';
+import { checkPlatform } from './platform.js';
 import { wrapRootfs } from './rootfs.js';
 
 /** How {@link importImages} works. */
@@ -139,6 +140,7 @@ async function take(
 ): Promise<NamedImage[]> {
   if (descriptors.length === 0) throw new ImageError('notFound', 'no image is in there');
   const { platform, unpack, limits, signal, onProgress, name } = options;
+  checkPlatform(platform);
   if (typeof name === 'string' && new Set(descriptors.map(({ digest }) => digest)).size > 1) {
     throw new ImageError('ambiguous', 'several images are in there, and one name is given', {
       hint: 'give a function as name',

@@ -17,7 +17,7 @@ import {
 } from './document.js';
 import { Image } from './image.js';
 import { documentKind, MEDIA_TYPE } from './media-type.js';
-import { hostPlatform, selectPlatform } from './platform.js';
+import { checkPlatform, hostPlatform, selectPlatform } from './platform.js';
 
 /** How {@link ImageLayout.open} works. */
 export interface LayoutOptions {
@@ -141,6 +141,7 @@ export class ImageLayout {
    * @throws {@link ImageError} `notFound`, `noPlatform`, `badDocument`, `unsupported` for what is no image
    */
   async image(name: string | Descriptor, options: { platform?: Platform } = {}): Promise<Image> {
+    checkPlatform(options.platform);
     let descriptor = typeof name === 'string' ? await this.find(name) : name;
     for (let depth = 0; documentKind(descriptor.mediaType) === 'index'; depth++) {
       if (depth === MAX_DEPTH) throw new ImageError('tooLarge', 'indexes are too deep inside another');

@@ -1,3 +1,4 @@
+import { invalid } from '@iso/sys';
 import { ImageError } from '../content/error.js';
 import type { Descriptor, Platform } from './document.js';
 
@@ -65,6 +66,25 @@ function isArchitecture(text: string): boolean {
 
 /** Variants that stand for none: what every processor of the architecture can. */
 const PLAIN: Readonly<Record<string, string>> = { amd64: 'v1', arm64: 'v8', arm: 'v7' };
+
+/**
+ * Refuses what is no platform: its text, for which there is {@link parsePlatform}.
+ *
+ * @param value - what was given
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`)
+ */
+export function checkPlatform(value: Platform | undefined): void {
+  if (value === undefined) return;
+  if (
+    typeof value !== 'object' ||
+    value === null ||
+    typeof value.os !== 'string' ||
+    typeof value.architecture !== 'string'
+  )
+    throw invalid(
+      `platform is ${JSON.stringify(value)}: not an object with os and architecture; parsePlatform() makes one of a text`,
+    );
+}
 
 /** How well an image suits: 0 not at all, else more is better. An older variant runs, a newer one does not. */
 function suits(wanted: Platform, image: Platform): number {

@@ -4,7 +4,7 @@ import type { Descriptor } from '../image/document.js';
 import type { ImageLayout, NamedImage } from '../image/layout.js';
 import { documentKind } from '../image/media-type.js';
 import { inParallel } from '../image/parallel.js';
-import { hostPlatform } from '../image/platform.js';
+import { checkPlatform, hostPlatform } from '../image/platform.js';
 import { formatReference, parseReference } from '../image/reference.js';
 import { discard, type Endpoint, wait } from './endpoint.js';
 import { Registry, type RegistryOptions, refusal } from './registry.js';
@@ -33,6 +33,7 @@ export async function pullImage(
   options: PullOptions = {},
 ): Promise<NamedImage> {
   const { platform = hostPlatform(), name, unpack, limits, signal, onProgress, ...reached } = options;
+  if (platform !== 'all') checkPlatform(platform);
   const parsed = parseReference(reference);
   const registry = new Registry(parsed.registry, reached);
   using _ = await layout.content.hold({ signal });

@@ -135,6 +135,7 @@ describe.skipIf(!root)(`check${needs}`, () => {
     await using other = await openStore({ root: place });
     await expect(other.stat('box')).rejects.toMatchObject({ reason: 'corrupt' });
     await expect(other.prepare('box')).rejects.toMatchObject({ reason: 'corrupt' });
+    await expect(other.gc({ roots: 'a' })).rejects.toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
     expect(await other.gc({ roots: ['a'] })).toMatchObject({ dangling: [] });
     renameSync(`${folder}/box`, record);
     expect(await other.check()).toEqual([]);

@@ -1,4 +1,5 @@
 import { MNT, moveMount, umount } from '@iso/mounts';
+import { invalid } from '@iso/sys';
 import { adoptDirectories } from '../diff/adopt.js';
 import { type Change, changes, type WriteLayerOptions, writeLayer } from '../diff/changes.js';
 import { type UnpackOptions, unpackLayer } from '../layer/unpack.js';
@@ -379,9 +380,11 @@ export class Store implements AsyncDisposable {
    *
    * @param options - `roots`: names to keep with all below them; `dryRun` only tells
    * @returns what is gone, or would be
+   * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where `roots` is a single string, which is a list of its letters
    */
   async gc(options: { roots: Iterable<string>; dryRun?: boolean; signal?: AbortSignal }): Promise<Collected> {
     const { roots, ...rest } = options;
+    if (typeof roots === 'string') throw invalid(`roots is ${JSON.stringify(roots)}: not a list of names`);
     const names = new Set(roots);
     names.forEach(checkName);
     return await collect(this.#state, names, rest, () => leasedNames(this.#state.leases));
