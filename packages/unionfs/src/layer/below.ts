@@ -32,7 +32,7 @@ export class Below {
    * @param root - directory
    * @param format - of the layer
    * @param base - nothing is below
-   * @param removed - told when directories were removed
+   * @param removed - told when directories were removed, or links, which may have led to some
    */
   constructor(root: number, format: ExtractFormat, base: boolean, removed: () => void) {
     this.#root = root;
@@ -73,7 +73,7 @@ export class Below {
       }
       this.#keepTime(fd, real);
       removeTree(fd, name);
-      if (old.type === 'directory') this.#removed();
+      if (old.type === 'directory' || old.type === 'symlink') this.#removed();
       return;
     }
     if (typeof old === 'number') {

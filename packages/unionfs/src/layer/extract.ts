@@ -365,8 +365,8 @@ export class Extractor implements TarHandler {
 
   /** Removes what has a name already. */
   #clearPlace(at: number, base: Buffer): void {
-    if (tryUnlink(at, base) === 0) return;
-    removeTree(at, base);
+    if (tryUnlink(at, base) !== 0) removeTree(at, base);
+    // Also of a link that is gone, by which a name meant another directory.
     this.#parents.clear();
   }
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { fromSources } from '../../../../test/typescript.js';
+import { tarEnd } from '../tar/writer.js';
 import { archive, entries } from '../testing/archive.js';
 import { judge, makeTree, unpackHere, warmUp } from '../testing/judge.js';
 import type { ExtractFormat } from './extract.js';
@@ -170,6 +171,27 @@ describe('compression', () => {
       expect(judge(at('out'), ['dirtimes'])).toEqual(judge(at('tree'), ['dirtimes']));
     });
   }
+
+  it('puts a file where its name leads then, as tar does: a link that led elsewhere is gone', async () => {
+    const link = (linkpath: string) => ({ path: 'l', type: 'symlink', linkpath }) as const;
+    const directories = ['a', 'a/s', 'b', 'b/s'].map((path) => ({ path, type: 'directory' }) as const);
+    const sketches = [
+      ...directories,
+      link('a'),
+      { path: 'l/x' },
+      { path: 'l/s/x' },
+      link('b'),
+      { path: 'l/y' },
+      { path: 'l/s/y' },
+    ];
+    writeFileSync(at('a.tar'), Buffer.concat([entries(...sketches), tarEnd()]));
+    await unpackTo('ours', at('a.tar'));
+    mkdirSync(at('theirs'));
+    execFileSync('tar', ['-C', at('theirs'), '-xf', at('a.tar')]);
+    const names = (name: string) => readdirSync(at(name), { recursive: true }).sort();
+    expect(names('ours')).toEqual(names('theirs'));
+    expect(names('ours')).toContain('b/s/y');
+  });
 
   it('that is damaged, of another kind than announced, or not for layers is told', async () => {
     const damaged = execFileSync('gzip', { input: Buffer.alloc(100_000, 'abc') });
