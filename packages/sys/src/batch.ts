@@ -1,13 +1,10 @@
 import { checkString, cString, invalid, kernel, type SyscallArg } from './kernel.js';
-import { FRAME, STEP } from './launcher/table.js';
+import { ANY_ERROR, END, FRAME, STEP } from './launcher/table.js';
 import { native } from './raw/native.js';
 import { type SyscallName, syscallNumber } from './raw/numbers.js';
 import { checkCall } from './syscall.js';
 
 const WORD = 8;
-const ANY_ERROR = 255n;
-/** No system call has this number: the walk ends there. */
-const END = -1n;
 
 /** A call of a {@link Batch}. As an argument of a later call it stands for its result. */
 export class BatchedCall {

@@ -44,7 +44,7 @@ export function watchFd(fd: Fd | number, options: WatchOptions = {}): Promise<vo
 /**
  * Calls back on the event loop each time a descriptor is ready, see {@link Readiness}. No thread waits: libuv does, for one epoll
  * with all of them. In a worker thread, which may be terminated at any time, one small thread waits for all of its watchers.
- * What serves the first watcher, an epoll and a pair of sockets, stays open for the next.
+ * What serves the first watcher, an epoll and a pipe, stays open for the next; in a worker until its last watcher is closed.
  *
  * @example
  * ```ts

@@ -25,6 +25,11 @@ export const STEP = {
   reached: 120,
 } as const;
 
+/** Among the errors that a step ignores: any. */
+export const ANY_ERROR = 255;
+/** The number of a step where a walk on the calling thread ends: no system call has it. */
+export const END = -1;
+
 /** A program in memory, as the machine code reads it. */
 export interface Table {
   readonly arena: Arena;
@@ -147,7 +152,7 @@ function setErrnos(arena: Arena, address: number, names: readonly string[]): voi
   if (names.length > 8) throw invalid('a step ignores eight errors at the most');
   for (let i = 0; i < names.length; i++) {
     const name = names[i] as string;
-    arena.setByte(address + i, name === '*' ? 255 : errnoNumber(name));
+    arena.setByte(address + i, name === '*' ? ANY_ERROR : errnoNumber(name));
   }
 }
 

@@ -1,22 +1,19 @@
 import { KernelError } from '../error.js';
 import { Fd } from '../fd.js';
 import { Arena } from '../launcher/arena.js';
-import { FRAME, STEP } from '../launcher/table.js';
+import { ANY_ERROR, END, FRAME, STEP } from '../launcher/table.js';
 import { EPOLL, F, O, POLL } from '../raw/flags.js';
 import { layouts } from '../raw/layouts.js';
 import { native } from '../raw/native.js';
 import { type SyscallName, syscallNumber } from '../raw/numbers.js';
 import type { Uv } from '../raw/uv.js';
-import { call, check } from './call.js';
+import { addTo, call, check, interestIn } from './call.js';
 import type { Waiter } from './poller.js';
 
 /** Events that are passed on at a turn of the loop, before those of the turn before are read: the pipe never fills. */
 const AT_ONCE = 16;
-const ANY_ERROR = 255;
-/** No system call has this number: the walk ends there. */
-const END = -1;
 
-/** A call of the table; where it fails, and where its result is 0, the next is `otherwise`, from here. */
+/** A call of the table; where it fails, and where its result is 0, the next is so many bytes from here: 0 for the end. */
 interface Row {
   readonly name: SyscallName;
   readonly args: readonly number[];
@@ -67,10 +64,7 @@ export class LoopWaiter implements Waiter {
   priority(number: number, event: Uint8Array): () => void {
     const { size } = layouts.epoll_event;
     using epoll = Fd.own(check('epoll_create1', O.CLOEXEC));
-    const interest = Buffer.alloc(size);
-    interest.writeUInt32LE(POLL.PRI + EPOLL.ET, layouts.epoll_event.events);
-    const added = call('epoll_ctl', epoll, EPOLL.CTL_ADD, number, interest);
-    if (added < 0) throw new KernelError(added, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
+    addTo(epoll.number, number, interestIn(POLL.PRI + EPOLL.ET));
     const close = this.#poll(epoll, event, (address, room) => [
       { name: 'epoll_pwait', args: [epoll.number, room, 1, 0, 0, 0], otherwise: STEP.size },
       { name: 'write', args: [this.#far, address, size], otherwise: STEP.size },
@@ -85,13 +79,12 @@ export class LoopWaiter implements Waiter {
   /** Lets libuv walk a table whenever an epoll is ready. */
   #poll(epoll: Fd, bytes: Uint8Array, rowsOf: (bytes: number, room: number) => readonly Row[]): () => void {
     const { pollSize, poll, close } = this.#uv;
-    const rowCount = 2 * AT_ONCE + 1;
     // Mapped: libuv looks at it until the handle is closed, which may be when nothing of JavaScript is there any more.
-    const arena = Arena.take(pollSize + FRAME.size + rowCount * STEP.size + 2 * bytes.length + 64);
+    const arena = Arena.take(pollSize + FRAME.size + (2 * AT_ONCE + 1) * STEP.size + 2 * bytes.length + 64);
     const handle = arena.allocate(pollSize);
     const frame = arena.allocate(FRAME.size);
     const rows = rowsOf(arena.store(bytes), arena.allocate(bytes.length));
-    const first = arena.allocate(rowCount * STEP.size);
+    const first = arena.allocate((rows.length + 1) * STEP.size);
     const end = first + rows.length * STEP.size;
     for (const [i, { name, args, otherwise }] of rows.entries()) {
       const step = first + i * STEP.size;

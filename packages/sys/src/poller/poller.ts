@@ -1,10 +1,9 @@
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
-import { KernelError } from '../error.js';
 import { Fd } from '../fd.js';
 import { EPOLL, O, POLL } from '../raw/flags.js';
 import { layouts } from '../raw/layouts.js';
-import { call, check } from './call.js';
+import { addTo, call, check, interestIn } from './call.js';
 import { LoopWaiter } from './loop.js';
 import { waitInThread } from './thread.js';
 
@@ -97,7 +96,8 @@ export class Poller {
     const near = ends.readInt32LE(0);
     const far = Fd.own(ends.readInt32LE(4));
     this.#ends = [near, far.number];
-    const onread = { buffer: Buffer.alloc(AT_ONCE * layouts.epoll_event.size), callback: this.#tell };
+    const buffer = Buffer.alloc(AT_ONCE * layouts.epoll_event.size);
+    const onread = { buffer, callback: (length: number) => this.#tell(buffer.subarray(0, length)) };
     // Node's types know it of connections only.
     const options: SocketConstructorOpts & { onread: OnReadOpts } = {
       fd: near,
@@ -121,15 +121,11 @@ export class Poller {
 
   #watch(number: number, event: Readiness, callback: () => void): Watch {
     const id = this.#nextId();
-    const { size, events, data } = layouts.epoll_event;
-    const interest = Buffer.alloc(size);
-    interest.writeUInt32LE(interests[event], events);
-    interest.writeUInt32LE(id, data);
-    const control = (operation: number) => call('epoll_ctl', this.#epoll, operation, number, interest);
+    const interest = interestIn(interests[event], id);
+    const control = (operation: number) => void call('epoll_ctl', this.#epoll, operation, number, interest);
     const apart = event === 'priority' ? this.#waiter.priority?.(number, interest) : undefined;
-    const added = apart ? 0 : control(EPOLL.CTL_ADD);
-    if (added < 0) throw new KernelError(added, { syscall: 'epoll_ctl', call: `epoll_ctl(ADD, ${number})` });
-    const again = event === 'priority' ? undefined : () => void control(EPOLL.CTL_MOD);
+    if (!apart) addTo(this.#epoll, number, interest);
+    const again = event === 'priority' ? undefined : () => control(EPOLL.CTL_MOD);
     const entry: Entry = { callback, alive: false, again };
     this.#entries.set(id, entry);
     const keepAlive = (alive: boolean) => {
@@ -161,10 +157,10 @@ export class Poller {
   }
 
   /** Calls back for each event that was read. */
-  readonly #tell = (length: number, bytes: Uint8Array): boolean => {
+  #tell(events: Buffer): true {
     const { size, data } = layouts.epoll_event;
-    for (let at = 0; at < length; at += size) {
-      const id = idAt(bytes, at + data);
+    for (let at = 0; at < events.length; at += size) {
+      const id = events.readUInt32LE(at + data);
       const entry = this.#entries.get(id);
       if (!entry) continue;
       let returned = false;
@@ -173,15 +169,15 @@ export class Poller {
         returned = true;
       } finally {
         if (this.#entries.get(id) === entry) entry.again?.();
-        if (!returned && at + size < length) {
-          // The kernel does not tell of the others again.
-          const rest = bytes.slice(at + size, length);
-          setImmediate(() => this.#tell(rest.length, rest));
+        if (!returned && at + size < events.length) {
+          // The kernel does not tell of the others again, and the next events are read into the same bytes.
+          const rest = Buffer.from(events.subarray(at + size));
+          setImmediate(() => this.#tell(rest));
         }
       }
     }
     return true;
-  };
+  }
 
   #endIfIdle(): void {
     if (!this.#waiter.release || this.#entries.size > 0 || Poller.#running !== this) return;
@@ -189,10 +185,4 @@ export class Poller {
     this.#pipe.destroy();
     this.#waiter.release();
   }
-}
-
-/** By hand: what is rarely run is never compiled, and a view costs more than four bytes. */
-function idAt(bytes: Uint8Array, at: number): number {
-  const low = (bytes[at] as number) | ((bytes[at + 1] as number) << 8) | ((bytes[at + 2] as number) << 16);
-  return low + (bytes[at + 3] as number) * 0x1000000;
 }

@@ -4,10 +4,10 @@ import type { Compiled } from '../launcher/compile.js';
 import { LaunchProgram } from '../launcher/program.js';
 import type { Step } from '../launcher/step.js';
 import { FRAME, type Table, writeTable } from '../launcher/table.js';
-import { CLONE, EPOLL } from '../raw/flags.js';
+import { CLONE } from '../raw/flags.js';
 import { layouts } from '../raw/layouts.js';
 import { syscallNumber } from '../raw/numbers.js';
-import { check, linux } from './call.js';
+import { addTo, interestIn, linux } from './call.js';
 import type { Waiter } from './poller.js';
 
 /**
@@ -44,11 +44,9 @@ function start({ arena, frame }: Table, thread: number): void {
 
 /** What the thread does until the pipe closes. */
 function loop(epoll: Fd, far: Fd): Compiled {
-  const { size, events } = layouts.epoll_event;
+  const { size } = layouts.epoll_event;
   // Of the pipe only that nobody reads it any more, which is told unasked, with the number 0.
-  const closing = Buffer.alloc(size);
-  closing.writeUInt32LE(0, events);
-  check('epoll_ctl', epoll, EPOLL.CTL_ADD, far, closing);
+  addTo(epoll.number, far.number, interestIn(0));
   const program = new LaunchProgram('errand');
   // It shares the table all the same, and closes in it what is its own.
   program.ownFiles();
