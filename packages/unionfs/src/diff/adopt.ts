@@ -1,9 +1,13 @@
-import { attempt, Fd, O } from '@iso/sys';
+import { attempt, type Fd, O } from '@iso/sys';
 import { close, open, tryUtimens } from '../file/call.js';
 import { stat } from '../file/stat.js';
 import { readXattrs, trySetXattr } from '../file/xattr.js';
 import { archivedXattr, type WhiteoutFormat } from '../layer/whiteout.js';
+import { Directories } from './directories.js';
 import { isOpaque, nothing, View } from './view.js';
+
+/** Path of a layer's root. */
+export const ROOT: Buffer = Buffer.alloc(0);
 
 /** A layer of a union, and what lies below it. */
 export interface StackedLayer {
@@ -19,24 +23,15 @@ export interface StackedLayer {
  * about. One that is new in the layer stays as it is.
  *
  * @param layer - the layer
- * @param paths - of the directories; empty for the root
+ * @param paths - of the directories; {@link ROOT} for that of the layer
  */
 export function adoptDirectories(layer: StackedLayer, paths: readonly Buffer[]): void {
   if (paths.length === 0) return;
   const { format = 'overlay' } = layer;
-  const opened: Fd[] = [];
-  const directory = (from: string | Fd) => {
-    const fd = Fd.open(typeof from === 'string' ? from : `/proc/self/fd/${from.number}`, { directory: true });
-    opened.push(fd);
-    return fd.number;
-  };
-  try {
-    const upper = directory(layer.upper);
-    const below = new View(layer.lowers.map(directory), format, false);
-    for (const path of paths) adopt(upper, below, path, format);
-  } finally {
-    for (const fd of opened) fd.close();
-  }
+  using directories = new Directories();
+  const upper = directories.open(layer.upper);
+  const below = new View(layer.lowers.map(directories.open), format, false);
+  for (const path of paths) adopt(upper, below, path, format);
 }
 
 function adopt(upper: number, below: View, path: Buffer, format: WhiteoutFormat): void {

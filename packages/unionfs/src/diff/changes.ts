@@ -1,10 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
-import { Fd } from '@iso/sys';
+import type { Fd } from '@iso/sys';
 import { stat } from '../file/stat.js';
 import type { DescribeSettings, Place } from '../layer/describe.js';
 import type { WhiteoutFormat } from '../layer/whiteout.js';
 import { LayerWriter, type PackWarning } from '../layer/writer.js';
 import type { ChangedField } from './compare.js';
+import { Directories } from './directories.js';
 import { View } from './view.js';
 import { type Delta, TreeWalk, UpperWalk } from './walk.js';
 
@@ -129,34 +130,24 @@ export function* writeLayer(source: DiffSource, options: WriteLayerOptions = {})
 const DOT = Buffer.from('.');
 
 function* deltas(source: DiffSource): Generator<Delta, void, undefined> {
-  const opened: Fd[] = [];
-  const directory = (from: string | Fd) => {
-    // A descriptor of its own: reading a directory moves its position.
-    const fd = Fd.open(typeof from === 'string' ? from : `/proc/self/fd/${from.number}`, { directory: true });
-    opened.push(fd);
-    return fd.number;
-  };
-  try {
-    if ('upper' in source) {
-      const { format = 'overlay' } = source;
-      const below = new View(source.lowers.map(directory), format, false);
-      const merged = source.merged === undefined ? undefined : directory(source.merged);
-      yield* new UpperWalk(format, merged).walk(below, directory(source.upper));
-      return;
-    }
-    const view = (from: string | Fd | undefined) =>
-      new View(from === undefined ? [] : [directory(from)], undefined, false);
-    const [before, after] = [view(source.before), view(source.after)];
-    const walk = new TreeWalk(source.content ?? 'stamp');
-    const root = (fd: number | undefined): Place | undefined =>
-      fd === undefined ? undefined : { directory: fd, name: DOT, stat: stat(fd, DOT) };
-    const [path, now] = [Buffer.alloc(0), root(after.directories[0]) as Place];
-    yield* walk.changed(root(before.directories[0]), now, path);
-    walk.push(path, now);
-    yield* walk.walk(before, after);
-  } finally {
-    for (const fd of opened) fd.close();
+  using directories = new Directories();
+  if ('upper' in source) {
+    const { format = 'overlay' } = source;
+    const below = new View(source.lowers.map(directories.open), format, false);
+    const merged = source.merged === undefined ? undefined : directories.open(source.merged);
+    yield* new UpperWalk(format, merged).walk(below, directories.open(source.upper));
+    return;
   }
+  const view = (from: string | Fd | undefined) =>
+    new View(from === undefined ? [] : [directories.open(from)], undefined, false);
+  const [before, after] = [view(source.before), view(source.after)];
+  const walk = new TreeWalk(source.content ?? 'stamp');
+  const root = (fd: number | undefined): Place | undefined =>
+    fd === undefined ? undefined : { directory: fd, name: DOT, stat: stat(fd, DOT) };
+  const [path, now] = [Buffer.alloc(0), root(after.directories[0]) as Place];
+  yield* walk.changed(root(before.directories[0]), now, path);
+  walk.push(path, now);
+  yield* walk.walk(before, after);
 }
 
 function file({ stat }: Place): ChangedFile {

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { Fd } from '@iso/sys';
-import { adoptDirectories } from '../diff/adopt.js';
+import { adoptDirectories, ROOT } from '../diff/adopt.js';
 import type { WhiteoutFormat } from '../layer/whiteout.js';
 import type { Driver } from './driver.js';
 import { Layers } from './layers.js';
@@ -13,8 +13,6 @@ export interface UnionOptions {
 
 const DIFF = 'diff';
 const WORK = 'work';
-/** A union's root shows the attributes of its uppermost layer. */
-const ROOT = Buffer.alloc(0);
 
 /** What the drivers of unions have in common: a layer is a directory with what it changes, beside it the union's own. */
 export class UnionLayers {
@@ -57,6 +55,7 @@ export class UnionLayers {
         this.#layers.create(id, () => {
           mkdirSync(directory(id), { mode: 0o755 });
           mkdirSync(this.work(id), { mode: 0o700 });
+          // A union's root shows the attributes of its uppermost layer.
           if (parent) adoptDirectories(stacked(id, [parent]), [ROOT]);
         });
       },

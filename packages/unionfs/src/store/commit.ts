@@ -1,4 +1,5 @@
 import { Fd, invalid, retryOnInterrupt } from '@iso/sys';
+import { ROOT } from '../diff/adopt.js';
 import { writeLayer } from '../diff/changes.js';
 import { tryUnlink } from '../file/call.js';
 import { unpack } from '../layer/unpacker.js';
@@ -27,8 +28,6 @@ export async function commit(state: State, name: string, key: string, options: C
   if (parent !== undefined) checkName(parent);
   return await retitle(state, key, name, { kind: 'committed', labels, parent }, signal);
 }
-
-const ROOT = Buffer.alloc(0);
 
 /** What becomes of an active snapshot. */
 interface Retitled {
