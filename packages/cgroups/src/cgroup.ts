@@ -7,7 +7,7 @@ import { CgroupError, E } from './error.js';
 import { type CgroupEvent, type EventOptions, watchEvents } from './events/events.js';
 import { openPressure, type PressureOptions, type PressureTrigger } from './events/pressure.js';
 import { namesOfTheDead, openPlaces, placesOf, recent } from './find.js';
-import { freeze, isFreezing, thaw, type WaitOptions } from './freeze.js';
+import { freeze, isFreezing, thaw } from './freeze.js';
 import { ownIdentity } from './identity.js';
 import { kill, membersOf, pidsIn } from './kill.js';
 import { detect, type Layout } from './layout.js';
@@ -25,6 +25,7 @@ import { openPeak, type PeakWindow } from './stats/peak.js';
 import { Reader } from './stats/reader.js';
 import type { Stats, StatsPart } from './stats/stats.js';
 import { onlyKeys, shown } from './value.js';
+import type { WaitOptions } from './wait.js';
 
 const PARENT = 'iso';
 

@@ -1,16 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FdWatcher, O } from '@iso/sys';
-import { CgroupError, E } from './error.js';
 import type { Places } from './places.js';
 import type { CgroupDirectory } from './raw/directory.js';
-
-/** How long to wait for a group to change. */
-export interface WaitOptions {
-  /** Gives up. */
-  signal?: AbortSignal;
-  /** Gives up after so many milliseconds, with `EBUSY`; default 10,000. */
-  timeoutMs?: number;
-}
+import { counter } from './state.js';
+import { late, untilState, type WaitOptions } from './wait.js';
 
 /**
  * Stops everything in a group and waits until it stands still.
@@ -22,7 +14,7 @@ export async function freeze(places: Places, options: WaitOptions): Promise<void
   if (directory.version === 2) {
     directory.write('cgroup.freeze', '1');
     try {
-      await untilEvent(directory, 'frozen', 1, options);
+      await untilState(directory, 'frozen', true, options);
     } catch (error) {
       directory.write('cgroup.freeze', '0');
       throw error;
@@ -56,7 +48,7 @@ export async function thaw(places: Places, options: WaitOptions): Promise<void> 
   if (directory.version === 1) return directory.write('freezer.state', 'THAWED');
   directory.write('cgroup.freeze', '0');
   if (frozenAbove(directory)) return;
-  await untilEvent(directory, 'frozen', 0, options);
+  await untilState(directory, 'frozen', false, options);
 }
 
 /** Whether a group was told to freeze, by itself or an ancestor. */
@@ -65,60 +57,6 @@ export function isFreezing(places: Places): boolean {
   if (!directory) return false;
   if (directory.version === 1) return directory.read('freezer.state') !== 'THAWED';
   return directory.read('cgroup.freeze') === '1' || counter(directory, 'frozen') === 1;
-}
-
-/**
- * Waits until a counter of `cgroup.events` has a value. A group that somebody removes meanwhile, as systemd does, is empty.
- *
- * @throws CgroupError `busy` after the time, `removed` where the group is gone that was to freeze; the signal's reason
- */
-export async function untilEvent(
-  directory: CgroupDirectory,
-  key: 'populated' | 'frozen',
-  value: number,
-  { signal, timeoutMs = 10_000 }: WaitOptions,
-): Promise<void> {
-  signal?.throwIfAborted();
-  if (counter(directory, key) === value) return;
-  const file = directory.openFd('cgroup.events', O.RDONLY);
-  let watcher: FdWatcher | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let abort: (() => void) | undefined;
-  try {
-    await new Promise<void>((resolve, reject) => {
-      const look = () => {
-        try {
-          const now = counter(directory, key);
-          if (now === value || (now === undefined && key === 'populated' && value === 0)) resolve();
-          else if (now === undefined) throw directory.failure(-E.NODEV, 'read', 'cgroup.events');
-        } catch (error) {
-          reject(error);
-        }
-      };
-      watcher = new FdWatcher(file, 'priority', look);
-      abort = () => reject(signal?.reason);
-      signal?.addEventListener('abort', abort, { once: true });
-      timer = setTimeout(() => {
-        // A loop that was busy sees its timers before its descriptors.
-        look();
-        reject(late(directory, 'cgroup.events', `${key} ${value}`));
-      }, timeoutMs);
-      // It may have come before the watcher was there.
-      look();
-    });
-  } finally {
-    watcher?.close();
-    clearTimeout(timer);
-    if (abort) signal?.removeEventListener('abort', abort);
-    file.close();
-  }
-}
-
-/** A counter of `cgroup.events`; undefined on v1 and at the root. */
-export function counter(directory: CgroupDirectory, key: 'populated' | 'frozen'): number | undefined {
-  const text = directory.read('cgroup.events');
-  const value = text && new RegExp(`^${key} (\\d)`, 'm').exec(text)?.[1];
-  return value === undefined || value === '' ? undefined : Number(value);
 }
 
 function frozenAbove(directory: CgroupDirectory): boolean {
@@ -133,14 +71,4 @@ function frozenAbove(directory: CgroupDirectory): boolean {
 
 function freezerOf(places: Places): CgroupDirectory {
   return places.homeOf('freezer');
-}
-
-function late(directory: CgroupDirectory, file: string, what: string): CgroupError {
-  return new CgroupError(E.BUSY, {
-    syscall: 'read',
-    call: `waiting for ${what}`,
-    path: `${directory.path}/${file}`,
-    reason: 'busy',
-    hint: 'it did not come about in time: a process may be stuck in the kernel (state D)',
-  });
 }

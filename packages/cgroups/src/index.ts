@@ -11,7 +11,6 @@ export type { DeviceRule } from './devices/rule.js';
 export { CgroupError, type CgroupErrorFields, type Reason } from './error.js';
 export type { CgroupEvent, EventOptions } from './events/events.js';
 export type { PressureEvent, PressureOptions, PressureTrigger } from './events/pressure.js';
-export type { WaitOptions } from './freeze.js';
 export {
   type DetectOptions,
   detect,
@@ -47,3 +46,4 @@ export { type Rates, rates, sample } from './stats/sampler.js';
 export type { Stats, StatsPart } from './stats/stats.js';
 export type { Manager } from './systemd/address.js';
 export { Scope, type ScopeOptions } from './systemd/scope.js';
+export type { WaitOptions } from './wait.js';

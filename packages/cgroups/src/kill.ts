@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attempt, Fd } from '@iso/sys';
 import { CgroupError, E } from './error.js';
-import { counter, freeze, thaw, untilEvent, type WaitOptions } from './freeze.js';
+import { freeze, thaw } from './freeze.js';
 import type { Places } from './places.js';
 import type { CgroupDirectory } from './raw/directory.js';
+import { counter } from './state.js';
+import { untilState, type WaitOptions } from './wait.js';
 
 const SIGKILL = 9;
 
@@ -17,7 +19,7 @@ export async function kill(places: Places, options: WaitOptions): Promise<void> 
   const { v2 } = places;
   if (v2?.has('cgroup.kill')) {
     v2.write('cgroup.kill', '1');
-    await untilEvent(v2, 'populated', 0, options);
+    await untilState(v2, 'populated', false, options);
   }
   const deadline = Date.now() + (options.timeoutMs ?? 10_000);
   for (let wait = 1; ; wait = Math.min(wait * 2, 50)) {

@@ -1,10 +1,10 @@
 import { invalid } from '@iso/sys';
 import type { Cgroup } from './cgroup.js';
 import { type Controller, isController } from './controller.js';
-import type { WaitOptions } from './freeze.js';
 import type { Layout } from './layout.js';
 import type { Limits } from './limits/limits.js';
 import { choice, list, onlyKeys, shown } from './value.js';
+import type { WaitOptions } from './wait.js';
 
 /** Where a cgroup goes, and what it starts with. */
 export interface CreateOptions {

@@ -1,9 +1,9 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { invalid, UnsupportedError } from '@iso/sys';
 import { CgroupError, E } from './error.js';
-import type { WaitOptions } from './freeze.js';
 import type { CgroupDirectory } from './raw/directory.js';
 import { bytes } from './value.js';
+import type { WaitOptions } from './wait.js';
 
 /** Reclaim happens on the thread that asks for it: this much at a time. */
 const CHUNK = 16 * 2 ** 20;

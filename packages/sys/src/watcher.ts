@@ -43,8 +43,7 @@ export function watchFd(fd: Fd | number, options: WatchOptions = {}): Promise<vo
 
 /**
  * Calls back on the event loop each time a descriptor is ready, see {@link Readiness}. No thread waits: libuv does, for one epoll
- * with all of them. In a worker thread, which may be terminated at any time, one small thread waits for all of its watchers.
- * What serves the first watcher, an epoll and a pipe, stays open for the next; in a worker until its last watcher is closed.
+ * with all of them, in workers too. That epoll stays open for the next watcher; each for `priority` has one of its own.
  *
  * @example
  * ```ts

@@ -1,12 +1,13 @@
+import { FdWatcher } from '@iso/sys';
 import { CgroupError } from '../error.js';
 import { membersOf } from '../kill.js';
 import type { Places } from '../places.js';
 import type { CgroupDirectory } from '../raw/directory.js';
+import { StateFile } from '../state.js';
 import { type Counters, StatFile } from '../stats/file.js';
-import { Round } from '../stats/round.js';
 import { choice, integer, list, onlyKeys } from '../value.js';
 import { Feed } from './feed.js';
-import { onChange, onLegacyEvent, onSiblingRemoved, type Source } from './source.js';
+import { onLegacyEvent, onSiblingRemoved, type Source } from './source.js';
 
 /**
  * Something that happened to a group.
@@ -129,24 +130,18 @@ class Watch {
     const wants = (['populated', 'frozen'] as const).filter((type) => this.#wants(type));
     if (wants.length === 0) return;
     if (v2?.has('cgroup.events')) {
-      const file = this.#file(v2, 'cgroup.events');
-      // Rarely run, so never compiled: what the engine does itself is several times as fast here.
-      const state = () => {
-        const text = file.text() ?? '';
-        return { populated: text.includes('populated 1'), frozen: text.includes('frozen 1') };
-      };
-      let before = state();
-      const round = new Round([file]);
+      const file = new StateFile(v2);
+      this.#sources.push(file);
+      let before = file.read();
       const look = this.#guarded(() => {
-        round.read();
-        const now = state();
+        const now = file.read();
         for (const type of wants) if (now[type] !== before[type]) this.#tell(type, now[type]);
         // It changed and changed back before anybody could look.
         const same = now.populated === before.populated && now.frozen === before.frozen;
         if (same && wants.includes('populated')) this.#tell('populated', now.populated);
         before = now;
       });
-      this.#sources.push(onChange(v2, 'cgroup.events', look));
+      file.watch(look);
     } else if (!v2 && wants.includes('populated')) {
       let before = membersOf(this.#places).length > 0;
       this.#poll(() => {
@@ -181,9 +176,9 @@ class Watch {
       }
       before = now;
     });
-    if (directory.version === 2) this.#sources.push(onChange(directory, name, look));
-    else this.#poll(look);
     look();
+    if (directory.version === 2) this.#sources.push(new FdWatcher(file.keep(), 'priority', look));
+    else this.#poll(look);
   }
 
   /** Finds the group whose own `oom` counter grew: its limit it was. */

@@ -12,20 +12,6 @@ export interface Source {
 }
 
 /**
- * Calls back when the kernel says that a control file of v2 changed.
- *
- * @param directory - of the group
- * @param file - `cgroup.events`, `memory.events` …
- * @param changed - called on the event loop
- */
-export function onChange(directory: CgroupDirectory, file: string, changed: () => void): Source {
-  const fd = directory.openFd(file, O.RDONLY);
-  // Unread, it counts as changed.
-  attempt('pread64', fd, Buffer.alloc(4096), 4096, 0);
-  return watching(fd, 'priority', changed);
-}
-
-/**
  * Calls back by an eventfd that is registered in v1's `cgroup.event_control`.
  *
  * @param directory - of the group
@@ -57,7 +43,7 @@ export function onLegacyEvent(
     throw error;
   }
   const count = Buffer.alloc(8);
-  return watching(event, 'readable', () => {
+  return watching(event, () => {
     if (attempt('read', event, count, 8) === 8) happened(Number(count.readBigUInt64LE(0)));
   });
 }
@@ -76,16 +62,16 @@ export function onSiblingRemoved(directory: CgroupDirectory, removed: () => void
     throw directory.failure(result, 'inotify_add_watch');
   }
   const events = Buffer.alloc(4096);
-  return watching(inotify, 'readable', () => {
+  return watching(inotify, () => {
     while (attempt('read', inotify, events, events.length) > 0);
     removed();
   });
 }
 
-function watching(fd: Fd, event: 'readable' | 'priority', callback: () => void): Source {
+function watching(fd: Fd, callback: () => void): Source {
   let watcher: FdWatcher;
   try {
-    watcher = new FdWatcher(fd, event, callback);
+    watcher = new FdWatcher(fd, 'readable', callback);
   } catch (error) {
     fd.close();
     throw error;

@@ -44,6 +44,19 @@ export class StatFile {
     return this.#fd;
   }
 
+  /**
+   * Opens it to be watched: it is kept open however many are.
+   *
+   * @throws CgroupError where it cannot be opened
+   */
+  keep(): Fd {
+    if (!this.#fd) {
+      this.#fd = this.#directory.openFd(this.#name, O.RDONLY);
+      kept++;
+    }
+    return this.#fd;
+  }
+
   /** Bytes of its text when it was last read. */
   get length(): number {
     return this.#length;

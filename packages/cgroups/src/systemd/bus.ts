@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { CgroupError, E } from '../error.js';
-import type { WaitOptions } from '../freeze.js';
+import type { WaitOptions } from '../wait.js';
 import type { Address } from './address.js';
 import { authenticate } from './sasl.js';
 import { BusError } from './trouble.js';

@@ -1,6 +1,6 @@
 import { KernelError } from '@iso/sys';
 import { CgroupError } from '../error.js';
-import type { WaitOptions } from '../freeze.js';
+import type { WaitOptions } from '../wait.js';
 import { addressesOf, type Manager } from './address.js';
 import { Bus } from './bus.js';
 import type { Property } from './properties.js';

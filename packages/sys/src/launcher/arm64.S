@@ -41,8 +41,6 @@ launch:
         ret
 
         .balign 16
-polled:
-        ldr     x0, [x0]
 walk:
         stp     x19, x20, [sp, #-16]!
         mov     x20, x0

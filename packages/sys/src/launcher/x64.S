@@ -1,10 +1,9 @@
 # The launcher, x86-64. Position independent, no libc, no stack use in the child.
-# Four entry points, all called with the System V convention:
+# Three entry points, all called with the System V convention:
 #
 #   offset 0   long call(long nr, long a0 .. a5)   one system call, -errno on failure
 #   launch     long launch(struct frame *)         clone, then the child walks the step table
 #   walk       void walk(struct frame *)           the calling thread walks it, and returns where the child would exit
-#   polled     void polled(struct frame **, ...)   the same, for libuv: the first word of its handle is the frame's address
 #
 # struct frame (u64 words)                 struct step (u64 words, 128 bytes)
 #    0  nr      clone3 or clone              0  nr        system call number
@@ -68,8 +67,6 @@ launch:
         ret
 
         .balign 16
-polled:
-        mov     rdi, [rdi]
 walk:
         push    rbx
         push    rbp

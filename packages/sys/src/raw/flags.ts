@@ -77,8 +77,8 @@ export const F = {
   CLOEXEC: 1,
 } as const;
 
-/** epoll_ctl operations and flags, `linux/eventpoll.h`. */
-export const EPOLL = { CTL_ADD: 1, CTL_DEL: 2, CTL_MOD: 3, ONESHOT: 0x40000000, ET: 0x80000000 } as const;
+/** epoll_ctl operations, `linux/eventpoll.h`. */
+export const EPOLL = { CTL_ADD: 1, CTL_DEL: 2 } as const;
 
 /** prctl options, `linux/prctl.h`. */
 export const PR = {

@@ -2,11 +2,10 @@ import { createRequire } from 'node:module';
 import { UnsupportedError } from '../error.js';
 import * as arm64 from '../launcher/arm64.js';
 import * as x64 from '../launcher/x64.js';
-import { findUv, type Library, type Uv } from './uv.js';
 
 /** The part of koffi that this project uses. Nothing of koffi leaves this file but through these types. */
 interface Koffi {
-  load(path: null): Library;
+  load(path: null): { func(name: string, result: string, args: string[]): (...args: unknown[]) => unknown };
   view(pointer: bigint, length: number): ArrayBuffer;
   decode(pointer: bigint, type: unknown): (...args: unknown[]) => unknown;
   proto(result: string, args: string[]): unknown;
@@ -28,13 +27,9 @@ export interface Native {
   address(buffer: Uint8Array): bigint;
   /** A window on memory that JavaScript did not allocate. */
   view(address: number, length: number): ArrayBuffer;
-  /** Machine code for libuv to call: walks the table at whose frame the handle's data points. */
-  polled: Word;
-  /** libuv, where Node lets others see it. */
-  uv: Uv | undefined;
 }
 
-const blobs: Partial<Record<string, { code: string; launch: number; walk: number; polled: number }>> = { x64, arm64 };
+const blobs: Partial<Record<string, { code: string; launch: number; walk: number }>> = { x64, arm64 };
 const PROT_READ_WRITE = 3;
 const PROT_READ_EXEC = 5;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
@@ -83,7 +78,5 @@ function load(): Native {
     walk: koffi.decode(page + BigInt(blob.walk), koffi.proto('void', [word])) as Native['walk'],
     address: (buffer) => koffi.address(buffer),
     view: (address, length) => koffi.view(BigInt(address), length),
-    polled: page + BigInt(blob.polled),
-    uv: findUv(libc),
   };
 }

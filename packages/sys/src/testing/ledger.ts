@@ -1,5 +1,4 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { Poller } from '../poller/poller.js';
 import { PR } from '../raw/flags.js';
 import { attempt } from '../syscall.js';
 
@@ -75,7 +74,6 @@ function shared(): string[] {
 
 function descriptors(): string[] {
   return readdirSync('/proc/self/fd').flatMap((fd) => {
-    if (Poller.descriptors.includes(Number(fd))) return [];
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
       // The listing itself; and Node's own and the watchers', which come and go with its timers and pools.
