@@ -243,6 +243,8 @@ describe.skipIf(missing)(`containers whose processes are killed at random${missi
       // Those of commands that were killed before they had told anybody.
       if (names.length) await iso(['rm', '-f', ...names], { exposed: false });
       expect(await iso(['network', 'rm', 'churn'], { exposed: false })).toMatchObject({ status: 0 });
+      // Whoever makes a container removes what commands that were killed have left of making theirs.
+      expect(await iso(['run', '--rm', 'small', 'true'], { exposed: false })).toMatchObject({ status: 0 });
       expect(await iso(['ps', '-aq'], { exposed: false })).toMatchObject({ status: 0, stdout: '', stderr: '' });
       let rest = left();
       for (let i = 0; rest.length > 0 && i < 50; i++) {

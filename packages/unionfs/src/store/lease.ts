@@ -59,8 +59,13 @@ export async function openLease(state: State, names: readonly string[]): Promise
   return lease;
 }
 
-/** Names that living processes keep; leases of others are removed. To be called alone. */
-export function leasedNames(directory: Fd): string[] {
+/**
+ * Names that living processes keep. To be called alone.
+ *
+ * @param directory - of the leases
+ * @param dryRun - leaves those of processes that are gone, which else are removed
+ */
+export function leasedNames(directory: Fd, dryRun: boolean): string[] {
   attempt('lseek', directory, 0, 0);
   const names: string[] = [];
   for (const { name } of readDirectory(directory.number)) {
@@ -68,8 +73,8 @@ export function leasedNames(directory: Fd): string[] {
     if (opened < 0) continue;
     using fd = Fd.own(opened);
     // Whoever can lock it is not the owner, who is gone then.
-    if (tryLock(fd)) tryUnlink(directory.number, name);
-    else names.push(...readNames(fd));
+    if (!tryLock(fd)) names.push(...readNames(fd));
+    else if (!dryRun) tryUnlink(directory.number, name);
   }
   return names;
 }

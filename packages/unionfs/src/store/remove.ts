@@ -1,5 +1,6 @@
 import { StoreError } from './error.js';
 import type { Hold } from './hold.js';
+import { leasedNames } from './lease.js';
 import { checkName } from './name.js';
 import type { SnapshotRecord } from './record.js';
 import type { RecordList } from './records.js';
@@ -90,14 +91,12 @@ export interface Collected {
  * @param state - the store
  * @param roots - names to keep with all below them; undefined keeps every committed snapshot
  * @param options - `dryRun` only tells
- * @param leased - names that leases keep, asked for alone
  * @returns what is gone, or would be
  */
 export async function collect(
   state: State,
   roots: ReadonlySet<string> | undefined,
   options: { dryRun?: boolean; signal?: AbortSignal },
-  leased: () => Iterable<string>,
 ): Promise<Collected> {
   const { dryRun = false, signal } = options;
   const { found, layers } = await state.exclusively((list) => {
@@ -125,8 +124,9 @@ export async function collect(
       if (!own && (record.preparing || record.temporary) && take(record.layer)) found.abandoned.push(record.name);
       else keep(record.name);
     }
+    const leased = leasedNames(state.leases, dryRun);
     if (roots) {
-      for (const name of [...roots, ...leased()]) keep(name);
+      for (const name of [...roots, ...leased]) keep(name);
       const above = childrenOf(all);
       const loose = [...all.records.values()].filter((it) => it.kind === 'committed' && !kept.has(it.name));
       const blocked = new Set<string>();

@@ -179,9 +179,14 @@ for (const driver of ['overlay2', 'vfs'] as const) {
         expect(await store.cleanup()).toMatchObject({ abandoned: [], dangling: [] });
         expect(await reason(store.prepare('mine'))).toBe('exists');
       }
+      // Of a process that was killed: nobody holds its lock.
+      writeFileSync(join(place, 'leases', 'dead'), '"mine"\n');
+      using _lease = await store.lease('other');
       expect(await store.cleanup({ dryRun: true })).toMatchObject({ abandoned: ['mine'] });
+      expect(readdirSync(join(place, 'leases')).length).toBe(2);
       expect(await store.cleanup()).toMatchObject({ abandoned: ['mine'] });
       expect(readdirSync(join(place, 'layers'))).toEqual([]);
+      expect(readdirSync(join(place, 'leases')).length).toBe(1);
     });
 
     it('mounts on a directory', async () => {

@@ -9,7 +9,7 @@ import { checkStore, type Problem } from './check.js';
 import { type CombineOptions, rebase, squash } from './combine.js';
 import { type CommitOptions, commit, retitle } from './commit.js';
 import { copySnapshot } from './copy.js';
-import { type Lease, leasedNames, openLease } from './lease.js';
+import { type Lease, openLease } from './lease.js';
 import { lockNamed, type NamedLock, unlockNamed } from './lock.js';
 import { checkName, fileName } from './name.js';
 import { holdLayer, openLayer, openMount } from './open.js';
@@ -365,13 +365,13 @@ export class Store implements AsyncDisposable {
   }
 
   /**
-   * Removes what processes that ended have left: snapshots that they were making, temporary ones, layers that no snapshot has.
+   * Removes what processes that ended have left: snapshots that they were making, temporary ones, layers that no snapshot has, leases.
    *
    * @param options - `dryRun` only tells
    * @returns what is gone, or would be
    */
   async cleanup(options: { dryRun?: boolean; signal?: AbortSignal } = {}): Promise<Collected> {
-    return await collect(this.#state, undefined, options, () => []);
+    return await collect(this.#state, undefined, options);
   }
 
   /**
@@ -387,7 +387,7 @@ export class Store implements AsyncDisposable {
     if (typeof roots === 'string') throw invalid(`roots is ${JSON.stringify(roots)}: not a list of names`);
     const names = new Set(roots);
     names.forEach(checkName);
-    return await collect(this.#state, names, rest, () => leasedNames(this.#state.leases));
+    return await collect(this.#state, names, rest);
   }
 
   /**
