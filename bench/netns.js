@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { NetNS } from '@iso/netns';
 import { has } from '../test/machine.js';
-import { compare, timed, unavailable } from './measure.js';
+import { compare, inARow, timed, unavailable } from './measure.js';
 
 const ready = process.getuid() === 0 && has('ip');
 
@@ -92,7 +92,12 @@ async function dump(rounds, fill, ours, args) {
     const run = (command) => spawnSync('nsenter', [net, ...command], { maxBuffer: 2 ** 28, encoding: 'utf8' }).stdout;
     const theirs = async () =>
       (await timed(() => void JSON.parse(run(['ip', ...args.split(' ')])))) - (await timed(() => void run(['true'])));
-    return await compare(rounds, () => void ours(ns.rtnl), theirs, peerName);
+    return await compare(
+      rounds,
+      () => inARow(5, () => void ours(ns.rtnl)),
+      () => inARow(3, theirs),
+      peerName,
+    );
   } finally {
     ns.close();
   }

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { spawn, spawnSync } from 'node:child_process';
 import {
   existsSync,
@@ -148,6 +149,26 @@ describe('FdWatcher', () => {
     expect(performance.now() - start).toBeGreaterThan(20);
     pidfd.close();
     expect(await code).toBe(0);
+  });
+
+  it.each(['readable', 'priority'] as const)('calls back in the context of who made it (%s)', async (event) => {
+    const storage = new AsyncLocalStorage<string>();
+    const seen: (string | undefined)[] = [];
+    const [reader, writer] = pipe();
+    const watchers = ['a', 'b'].map((name) =>
+      storage.run(name, () => {
+        // A pipe has no urgent data; that nobody can write to it any more, each is told.
+        const watcher = new FdWatcher(reader, event, () => {
+          watcher.close();
+          seen.push(storage.getStore());
+        });
+        return watcher;
+      }),
+    );
+    writer.close();
+    await expect.poll(() => seen.toSorted()).toEqual(['a', 'b']);
+    for (const watcher of watchers) watcher.close();
+    reader.close();
   });
 
   it('lets promises go on at once, whatever else the loop waits for', async () => {
