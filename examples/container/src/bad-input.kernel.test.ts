@@ -18,7 +18,8 @@ const words: Record<string, readonly string[]> = {
   start: ['over'],
   run: ['--rm', '/', 'true'],
   exec: ['up', 'true'],
-  attach: ['up'],
+  // To one that runs it would wait.
+  attach: ['over'],
   logs: ['over'],
   stop: ['over'],
   restart: ['over'],
@@ -249,5 +250,7 @@ describe.skipIf(missing)(`what is wrong of a value${missing}`, () => {
     for (const name of readdirSync(here)) rmSync(join(here, name), { recursive: true });
     await iso('network', 'rm', 'net');
     await iso('rmi', 'other');
+    // What commit makes without a name.
+    await iso('image', 'prune');
   }
 });

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { collect, findImage, findSnapshots, imageSize, openLayout, total } from '../image/images.js';
 import { usedImages } from '../image/used.js';
+import { formatted, show } from '../inspect/show.js';
 import { say } from '../say.js';
 import { home } from '../state/home.js';
 import { size } from '../table.js';
@@ -8,11 +9,10 @@ import { size } from '../table.js';
 /** `iso image`. */
 export const image = new Command('image').description('look at images, clear them up');
 
-image
-  .command('inspect')
+formatted(image.command('inspect'))
   .description('print what an image is, as JSON')
   .argument('<image...>')
-  .action(async (words: string[]) => {
+  .action(async (words: string[], { format }: { format?: string }) => {
     const layout = await openLayout(home());
     const all = await layout.list();
     const found = [];
@@ -32,7 +32,7 @@ image
         RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids },
       });
     }
-    say(process.stdout, `${JSON.stringify(found, null, 4)}\n`);
+    show(found, format);
   });
 
 image

@@ -1,6 +1,7 @@
 import type { NetworkConfig, NetworkOptions, PoolOptions } from '@iso/netns/network';
 import { KernelError } from '@iso/sys';
 import { Command, Option } from 'commander';
+import { formatted, show } from '../inspect/show.js';
 import { askControl } from '../network/control.js';
 import { checkNetworkName, parseAddress, parseHostName } from '../network/options.js';
 import { UsageError } from '../options.js';
@@ -110,17 +111,17 @@ const ls = new Command('ls')
     if (lines.length) say(process.stdout, `${lines.join('\n')}\n`);
   });
 
-const inspect = new Command('inspect')
+const inspect = formatted(new Command('inspect'))
   .description('what networks are made of, and who is in them, as JSON')
   .argument('<name...>')
-  .action(async (names: string[]) => {
+  .action(async (names: string[], { format }: { format?: string }) => {
     using networks = await open();
     const found = names.map((name) => {
       const config = configOf(name, () => networks.config(name));
       using network = networks.get(name);
       return { ...config, members: network.members.map(({ owner: _owner, ...member }) => member) };
     });
-    say(process.stdout, `${JSON.stringify(found, undefined, 2)}\n`);
+    show(found, format);
   });
 
 function configOf(name: string, read: () => NetworkConfig): NetworkConfig {

@@ -227,6 +227,7 @@ describe.skipIf(!root || !has('nft') || !has('ip'))('networks of containers [nee
     expect(inspected).toMatchObject([
       { internal: true, members: [{ ip: '10.89.0.9', names: expect.arrayContaining(['web', 'behind']) }] },
     ]);
+    expect((await iso('network', 'inspect', '-f', '{{.internal}}', 'back')).stdout).toBe('true\n');
     expect((await iso('network', 'connect', 'back', 'web')).stderr).toBe(
       'iso: the container is in network back already\n',
     );
