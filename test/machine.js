@@ -30,6 +30,8 @@ const judges = {
   dmsetup: 'dmsetup',
   'mkfs.ext4': 'e2fsprogs',
   capsh: 'libcap2-bin',
+  zsh: 'zsh',
+  fish: 'fish',
   crun: 'crun',
   scmp_sys_resolver: 'seccomp',
   gcc: 'gcc libc6-dev',

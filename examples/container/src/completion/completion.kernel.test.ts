@@ -64,10 +64,47 @@ describe('completion', () => {
     expect(bash('iso exec box --')).toEqual([]);
   });
 
-  it.each(['zsh', 'fish'])('is read by %s without a complaint', (shell) => {
-    const { stdout } = iso('completion', shell);
-    expect(stdout).toContain('iso __complete');
-    if (spawnSync(shell, ['-c', 'true']).error) return;
-    expect(spawnSync(shell, ['-n'], { encoding: 'utf8', input: stdout })).toMatchObject({ status: 0, stderr: '' });
+  const [zsh, fish] = ['zsh', 'fish'].map(without);
+
+  it.skipIf(fish)(`is what fish offers${fish}`, () => {
+    writeFileSync(join(folder, 'iso.fish'), iso('completion', 'fish').stdout);
+    const offered = (line: string) => {
+      const script = `source ${folder}/iso.fish; complete -C ${JSON.stringify(line)}`;
+      const { stdout, stderr } = spawnSync('fish', ['--no-config', '-c', script], {
+        encoding: 'utf8',
+        env,
+        cwd: folder,
+      });
+      expect(stderr).toBe('');
+      return stdout.split('\n').filter(Boolean);
+    };
+    expect(offered('iso ru')).toEqual([expect.stringMatching(/^run\t.*container/)]);
+    expect(offered('iso run --stop-').map((line) => line.split('\t')[0])).toEqual(['--stop-signal', '--stop-timeout']);
+    expect(offered('iso run --pull ')).toEqual(['always', 'missing', 'never']);
+    expect(offered('iso run --env-file iso.')).toEqual(['iso.fish']);
+  });
+
+  it.skipIf(zsh)(`is what zsh puts there${zsh}`, { timeout: 60_000 }, () => {
+    writeFileSync(join(folder, '_iso'), iso('completion', 'zsh').stdout);
+    // A shell at a terminal, and one that types.
+    const script = `zmodload zsh/zpty; zpty typed env TERM=dumb zsh -f
+      zpty -w typed 'PS1=; setopt no_prompt_cr; autoload -Uz compinit; compinit -u -D; source ${folder}/_iso; echo re""ady'
+      zpty -r typed text '*ready*'
+      zpty -w -n typed "$1"$'\\t'; zpty -r typed text "*$2*" && print found; zpty -d typed`;
+    for (const [line, becomes] of [
+      ['iso ru', 'iso run '],
+      ['iso run --stop-t', 'iso run --stop-timeout '],
+      ['iso run --pull al', 'iso run --pull always '],
+      ['iso image in', 'iso image inspect '],
+    ]) {
+      const words = ['-fc', script, 'zsh', line as string, becomes as string];
+      const { stdout, stderr } = spawnSync('zsh', words, { encoding: 'utf8', env, timeout: 30_000 });
+      expect([stdout, stderr], line).toEqual(['found\n', '']);
+    }
   });
 });
+
+/** The end of the name of a test that needs a shell. */
+function without(shell: string): string {
+  return spawnSync(shell, ['-c', 'true']).error ? ` [needs ${shell}]` : '';
+}

@@ -26,6 +26,11 @@ _iso() {
 }
 if [ "\${funcstack[1]}" = _iso ]; then _iso "$@"; else compdef _iso iso; fi
 `,
-  fish: `complete -c iso -a '(iso ${ASK} -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+  // Files where the command has no words.
+  fish: `function __iso_words
+  set -g __iso_found (iso ${ASK} -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+  test (count $__iso_found) -gt 0
+end
+complete -c iso -n __iso_words -f -a '$__iso_found'
 `,
 } as const;
