@@ -319,6 +319,16 @@ describe('an archive on which programs disagree', () => {
     expect(readFileSync(join(at('root'), 'long'), 'utf8')).toBe('data');
   });
 
+  it.skipIf(!root)(`refuses a file in a whiteout, which would be a directory of that name${needs}`, async () => {
+    for (const format of ['overlay', 'plain', 'aufs'] as const) {
+      for (const path of ['.wh.foo/bar', 'd/.wh.foo/e/bar', '.wh.foo/.wh.bar']) {
+        expect(await attack([file(path)], { format })).toMatchObject({ code: 'ERR_ARCHIVE_WHITEOUT' });
+      }
+      expect(await attack([file('x.wh.foo/bar')], { format })).toBeUndefined();
+    }
+    expect(await attack([file('.wh.foo/bar')], { format: 'tree' })).toBeUndefined();
+  });
+
   it('refuses a wrong sum, a cut header, an entry after zeros and unknown types', async () => {
     const broken = forged(file('x'), () => {});
     broken[0] = 0x79;

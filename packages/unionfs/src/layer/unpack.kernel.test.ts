@@ -350,13 +350,15 @@ describe('whiteouts', () => {
 
 describe('a plain user', () => {
   it.skipIf(!root)(`is told what cannot be made, or warned where that was asked for${needs}`, async () => {
-    writeFileSync(
-      at('a.tar'),
-      Buffer.concat([
-        entries({ path: 'null', type: 'character', device: { major: 1, minor: 3 } }, { path: 'f' }),
-        Buffer.alloc(1024),
-      ]),
-    );
+    const setid = { mode: 0o6755, uid: 5, gid: 6 };
+    const files = [
+      { path: 'null', type: 'character' as const, device: { major: 1, minor: 3 } },
+      { path: 'f', mode: 0o4755 },
+      { path: 'others', ...setid },
+      { path: 'others.d', type: 'directory' as const, ...setid },
+      { path: 'fifo', type: 'fifo' as const, ...setid },
+    ];
+    writeFileSync(at('a.tar'), Buffer.concat([entries(...files), Buffer.alloc(1024)]));
     mkdirSync(at('out'));
     execFileSync('chown', ['65534:65534', at('out')]);
     const run = (settings: string) =>
@@ -379,7 +381,11 @@ describe('a plain user', () => {
       );
     execFileSync('chmod', ['777', at('out')]);
     expect(run('{}')).toContain('EPERM device nodes need CAP_MKNOD');
-    expect(run(`{ unsupported: 'warn' }`)).toContain('warned device');
-    expect(readdirSync(at('out'))).toEqual(['f']);
+    expect(run(`{ unsupported: 'warn' }`)).toContain('warned device,owner,owner,owner');
+    const modes = readdirSync(at('out')).map(
+      (name) => `${name} ${(statSync(at(`out/${name}`)).mode & 0o7777).toString(8)}`,
+    );
+    // What runs as its owner must not do so as another one.
+    expect(modes.sort()).toEqual(['f 4755', 'fifo 755', 'others 755', 'others.d 755']);
   });
 });

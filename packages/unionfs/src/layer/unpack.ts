@@ -16,6 +16,8 @@ export interface UnpackOptions extends UnpackSettings {
   onProgress?: (at: UnpackProgress) => void;
   /** Told what was not made as the archive says. */
   onWarning?: (warning: ExtractWarning) => void;
+  /** Told at the end, also where it fails: {@link Unpacked.implied}, for who goes on in the same directory. */
+  onImplied?: (directories: Buffer[]) => void;
 }
 
 type Report =
@@ -23,7 +25,7 @@ type Report =
   | { warning: ExtractWarning }
   | { taken: true }
   | { result: Unpacked }
-  | { error: PackedError };
+  | { error: PackedError; implied: Uint8Array[] };
 
 /** Chunks that are on their way to the worker before it has taken one. */
 const AHEAD = 8;
@@ -64,7 +66,7 @@ export async function unpackLayer(
   directory: string | Fd,
   options: UnpackOptions = {},
 ): Promise<Unpacked> {
-  const { signal, thread, onProgress, onWarning, ...settings } = options;
+  const { signal, thread, onProgress, onWarning, onImplied, ...settings } = options;
   signal?.throwIfAborted();
   using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
   await using file = typeof source === 'string' ? await open(source) : undefined;
@@ -88,10 +90,11 @@ export async function unpackLayer(
       } else {
         answered = true;
         taken();
-        if ('result' in report) {
-          const { implied, ...result } = report.result;
-          resolve({ ...result, implied: implied.map((path) => Buffer.from(path)) });
-        } else reject(signal?.aborted ? signal.reason : unpackError(report.error));
+        const told = 'result' in report ? report.result.implied : report.implied;
+        const implied = told.map((path) => Buffer.from(path));
+        onImplied?.(implied);
+        if ('result' in report) resolve({ ...report.result, implied });
+        else reject(signal?.aborted ? signal.reason : unpackError(report.error));
       }
     });
     worker.on('error', reject);

@@ -30,7 +30,7 @@ export class State implements Disposable {
   readonly images: Fd;
   /** Of temporary snapshots that were made here, by layer. */
   readonly kept = new Map<string, Hold>();
-  /** Of layers without a parent yet: directories that their archive did not describe. */
+  /** Of layers that archives were unpacked in: directories that those did not describe, and that are not yet as they are below. */
   readonly implied = new Map<string, readonly Buffer[]>();
   readonly #lock: Fd;
   #list: RecordList | undefined;

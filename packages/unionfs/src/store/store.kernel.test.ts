@@ -1,10 +1,10 @@
 // One process and one store; what the machine says is asked of findmnt's file, of the directory, of other processes.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { archive } from '../testing/archive.js';
-import { warmUp } from '../testing/judge.js';
+import { archive, entries } from '../testing/archive.js';
+import { unpackHere, warmUp } from '../testing/judge.js';
 import { StoreError, type StoreReason } from './error.js';
 import { openStore } from './open-store.js';
 import type { Store } from './store.js';
@@ -167,6 +167,48 @@ for (const driver of ['overlay2', 'vfs'] as const) {
       await store.prepare('box', { parent: 'chain-1' });
       expect((await store.gc({ roots: [] })).removed).toEqual(['chain-2', 'loose']);
       expect((await all(store.walk())).map(({ name }) => name)).toEqual(['box', 'chain-1']);
+    });
+
+    it('keeps what lies below as it is, however many archives make a layer, and where one of them broke off', async () => {
+      await using store = await openStore({ root: at(), driver, durability: 'none' });
+      const directory = (path: string, mode: number) => ({ path, type: 'directory' as const, mode });
+      await store.prepare('base-work');
+      await store.applyLayer(
+        'base-work',
+        archive(directory('./', 0o711), directory('a', 0o700), directory('b', 0o750)),
+      );
+      await store.commit('base', 'base-work');
+      async function* broken() {
+        yield entries({ path: 'a/x' });
+        throw new Error('connection lost');
+      }
+      const temporary = true;
+      for (const late of store.takesLate ? [false, true] : [false]) {
+        const name = `top ${late}`;
+        await store.prepare('work', late ? { late, temporary } : { parent: 'base', temporary });
+        await expect(store.applyLayer('work', broken())).rejects.toThrow('connection lost');
+        await store.applyLayer('work', archive({ path: 'a/x' }, { path: 'n/x' }));
+        await store.applyLayer('work', archive(directory('./', 0o701), directory('n', 0o770), { path: 'b/y' }));
+        await store.applyLayer('work', archive({ path: 'b/z' }));
+        await store.commit(name, 'work', late ? { parent: 'base' } : {});
+        const found = await inside(store, name, (path) =>
+          ['', 'a', 'b', 'n'].map((name) => `${name} ${(lstatSync(`${path}/${name}/.`).mode & 0o777).toString(8)}`),
+        );
+        expect(found).toEqual([' 701', 'a 700', 'b 750', 'n 770']);
+      }
+    });
+
+    it('hides all that is below a layer of which somebody says so who unpacks by himself', async () => {
+      await using store = await openStore({ root: at(), driver, durability: 'none' });
+      await base(store);
+      await store.prepare('work', { parent: 'base' });
+      {
+        using layer = await store.openLayer('work');
+        const { directory, format } = layer;
+        await unpackHere(archive({ path: '.wh..wh..opq' }, { path: 'own' }), directory, { format, base: layer.base });
+      }
+      await store.commit('top', 'work');
+      expect(await inside(store, 'top', (path) => readdirSync(path))).toEqual(['own']);
     });
 
     it('gives up what was temporary when it is closed', async () => {

@@ -169,7 +169,9 @@ export class Store implements AsyncDisposable {
   }
 
   /**
-   * Unpacks a layer's archive into an active snapshot, see `unpackLayer()`. Where that fails, the snapshot holds a part of it: remove it.
+   * Unpacks a layer's archive into an active snapshot, see `unpackLayer()`. Where that fails, the snapshot holds a part of it: remove it, or
+   * try again. Several archives make one layer, one over the other. A whiteout is for what lies below the snapshot: what an archive before it
+   * brought to the same snapshot, it hides only where layers are copies (vfs, btrfs, zfs, devicemapper).
    *
    * @param key - of the snapshot
    * @param source - path of a file, or bytes as they come
@@ -180,13 +182,24 @@ export class Store implements AsyncDisposable {
   async applyLayer(
     key: string,
     source: string | AsyncIterable<Uint8Array>,
-    options: Omit<UnpackOptions, 'format' | 'base'> = {},
+    options: Omit<UnpackOptions, 'format' | 'base' | 'implied' | 'onImplied'> = {},
   ): Promise<Unpacked> {
-    using layer = await holdLayer(this.#state, checkName(key), true);
-    const { directory, format, base, record, diff } = layer;
-    const unpacked = await unpackLayer(source, directory, { ...options, format, base });
-    if (record.late) this.#state.implied.set(record.layer, unpacked.implied);
-    else if (diff && 'upper' in diff) adoptDirectories(diff, unpacked.implied);
+    using held = await holdLayer(this.#state, checkName(key), true);
+    const { directory, format, base, record, diff } = held;
+    const { layer, late } = record;
+    const { implied } = this.#state;
+    const before = implied.get(layer);
+    const unpacked = await unpackLayer(source, directory, {
+      ...options,
+      format,
+      base,
+      ...(before ? { implied: before } : {}),
+      onImplied: (directories) => implied.set(layer, directories),
+    });
+    if (!late && diff && 'upper' in diff) {
+      adoptDirectories(diff, unpacked.implied);
+      implied.set(layer, []);
+    }
     return unpacked;
   }
 
