@@ -1,12 +1,27 @@
 // One process and one store; what the machine says is asked of findmnt's file, of the directory, of other processes.
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { KernelError } from '@iso/sys';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { archive, entries } from '../testing/archive.js';
 import { unpackHere, warmUp } from '../testing/judge.js';
 import { StoreError, type StoreReason } from './error.js';
-import { openStore } from './open-store.js';
+import { openStore, type StoreOptions } from './open-store.js';
 import type { Store } from './store.js';
 
 const root = process.getuid?.() === 0;
@@ -244,3 +259,91 @@ for (const driver of ['overlay2', 'vfs'] as const) {
     });
   });
 }
+
+describe('a store is opened', () => {
+  const place = (name: string) => {
+    const path = join(folder, name);
+    mkdirSync(path, { mode: 0o700 });
+    return path;
+  };
+  const said = async (options: unknown) => {
+    const before = readdirSync('/proc/self/fd').length;
+    const error = await openStore(options as StoreOptions).then(
+      (store) => store.close(),
+      (error: Error) => error,
+    );
+    expect(readdirSync('/proc/self/fd').length, 'descriptors').toBe(before);
+    return error;
+  };
+
+  it.skipIf(!root)(`only where nobody else makes files, and not through links${needs}`, async () => {
+    const open = place('open');
+    chmodSync(open, 0o770);
+    expect(await said({ root: open })).toMatchObject({
+      reason: 'exposed',
+      message: expect.stringMatching(/chmod go-w/),
+    });
+    const foreign = place('foreign');
+    chownSync(foreign, 65534, 65534);
+    expect(await said({ root: foreign })).toMatchObject({
+      reason: 'exposed',
+      message: expect.stringMatching(/belongs to user 65534/),
+    });
+    const outside = place('outside');
+    for (const name of ['layers', 'images']) {
+      const linked = place(`linked-${name}`);
+      symlinkSync(outside, join(linked, name));
+      expect(await said({ root: linked, driver: 'vfs' })).toMatchObject({
+        reason: 'exposed',
+        message: expect.stringMatching(/is a link/),
+      });
+    }
+    const inside = place('inside');
+    mkdirSync(join(inside, 'layers'));
+    chmodSync(join(inside, 'layers'), 0o777);
+    expect(await said({ root: inside })).toMatchObject({
+      reason: 'exposed',
+      message: expect.stringMatching(/inside\/layers can be written/),
+    });
+    expect(readdirSync(outside)).toEqual([]);
+    // The way to it may be a link: it is the user's own words.
+    symlinkSync(outside, join(folder, 'way'));
+    expect(await said({ root: join(folder, 'way'), driver: 'vfs' })).toBeUndefined();
+    const mistaken = {
+      reason: 'unsupported',
+      message: expect.stringMatching(/^the driver btrfs does not work here \(btrfs: /),
+    };
+    expect(await said({ root: place('other'), driver: 'btrfs' })).toMatchObject(mistaken);
+  });
+
+  it('with options, and not with what looks like some', async () => {
+    const wrong = [
+      '/path',
+      undefined,
+      null,
+      {},
+      { root: 5 },
+      { root: 'relative' },
+      { root: join(folder, 'x'), durability: 'no' },
+    ];
+    for (const options of [...wrong, { root: join(folder, 'x'), driver: 5 }, { root: join(folder, 'x'), driver: {} }]) {
+      expect(await said(options)).toMatchObject({ name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' });
+    }
+    expect(existsSync(join(folder, 'x'))).toBe(false);
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    expect(KernelError.is(await said({ root: join(file, 'store') }), 'ENOTDIR')).toBe(true);
+  });
+
+  it.skipIf(!root)(`by a plain user with a word on how${needs}`, () => {
+    const script = `import('@iso/unionfs').then(({ openStore }) => openStore({ root: process.argv[1] }))
+      .catch((error) => console.log(error.reason, error.hint))`;
+    const path = place('plain');
+    for (const each of [folder, path]) chmodSync(each, 0o755);
+    chownSync(path, 65534, 65534);
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+    const command = [...user, process.execPath, ...fromSources, '-e', script, path];
+    const { stdout, stderr } = spawnSync('setpriv', command, { encoding: 'utf8' });
+    expect(stdout, stderr).toBe('unsupported be root, or root of a user namespace: unshare -Urm node …\n');
+  });
+});
