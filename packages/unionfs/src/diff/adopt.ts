@@ -89,17 +89,19 @@ function componentsOf(path: Buffer): Buffer[] {
 }
 
 /**
- * Gives a directory what another one has of attributes; of owners what the caller may set.
+ * Gives a directory what another one has of attributes, as far as the caller may set them.
  *
  * @param from - descriptor
- * @param to - descriptor
+ * @param to - descriptor, of the caller's own
  * @param format - of the layers that they are in
+ * @returns 0, or minus the error number where it has another owner
  */
-export function likeDirectory(from: number, to: number, format: WhiteoutFormat): void {
+export function likeDirectory(from: number, to: number, format: WhiteoutFormat): number {
   const { uid, gid, mode, mtime } = stat(from, null);
-  attempt('fchown', to, uid, gid);
-  attempt('fchmod', to, mode);
+  const owned = attempt('fchown', to, uid, gid);
+  check(attempt('fchmod', to, mode), 'fchmod');
   const own = (name: string) => archivedXattr(name, format) !== undefined;
   for (const [name, value] of readXattrs(from, own)) trySetXattr(to, name, value);
   tryUtimens(to, null, mtime);
+  return owned;
 }

@@ -13,8 +13,9 @@ import type { Descriptor } from './document.js';
 import { diffIdOf, Image, type ImageLayer } from './image.js';
 import { type ImageLayout, NAME, type NamedImage } from './layout.js';
 import { MEDIA_TYPE } from './media-type.js';
+import { formatReference, parseReference } from './reference.js';
 
-/** What is exported: an image by itself, or with its name; an index by its descriptor. */
+/** What is exported: an image by itself, or with its name. Of an index it is one of its images: `copyImage()` takes all of them. */
 export type Exported = Image | { name?: string; image: Image };
 
 /** How {@link exportImages} works. */
@@ -35,7 +36,8 @@ export interface ExportOptions {
  * @param images - one or more, of one layout or several
  * @param options - see {@link ExportOptions}
  * @returns the archive's bytes, as they are asked for
- * @throws {@link ImageError} `notFound`, `wrongDigest` for what is not as it should be in the layout; the signal's reason
+ * @throws {@link ImageError} `notFound`, `wrongDigest` for what is not as it should be in the layout; `badName` for a name that docker would not
+ * load; the signal's reason
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for a format that there is not
  */
 export async function* exportImages(
@@ -116,7 +118,7 @@ async function* dockerArchive(images: Named, options: ExportOptions): AsyncGener
       RepoTags: [],
       Layers: image.layers.map(({ diffId }) => `${hex(diffId)}.tar`),
     };
-    if (name !== undefined) entry.RepoTags.push(name);
+    if (name !== undefined) entry.RepoTags.push(dockerTag(name));
     list.set(image.id, entry);
     for (const layer of image.layers) {
       if (made.has(layer.diffId)) continue;
@@ -132,6 +134,16 @@ async function* dockerArchive(images: Named, options: ExportOptions): AsyncGener
   }
   yield* file('manifest.json', Buffer.from(JSON.stringify([...list.values()])));
   yield tarEnd();
+}
+
+/** Docker loads no image whose name it does not take. */
+function dockerTag(name: string): string {
+  const { digest, ...reference } = parseReference(name);
+  if (digest === undefined) return formatReference(reference);
+  throw new ImageError('badName', `no name in an archive of docker: ${JSON.stringify(name)}`, {
+    subject: name,
+    hint: 'it has names with a tag and without a digest',
+  });
 }
 
 async function* plain(source: AsyncIterable<Uint8Array>, { compression }: ImageLayer) {

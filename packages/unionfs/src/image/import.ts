@@ -33,6 +33,8 @@ export interface ImportOptions {
   unpack?: UnpackInto;
   /** How a container of a root file system is run. */
   config?: RunConfig;
+  /** Of a root file system: time of creation; default is now. Fix it for the same image each time. */
+  created?: Date;
   /** What of a whole archive is allowed; see {@link ImageLimits}, {@link TarLimits}. */
   limits?: ImageLimits & Omit<TarLimits, 'header'>;
   signal?: AbortSignal;

@@ -17,6 +17,7 @@ import {
 } from './document.js';
 import { Image } from './image.js';
 import { documentKind, MEDIA_TYPE } from './media-type.js';
+import { nearNames } from './near.js';
 import { checkPlatform, hostPlatform, selectPlatform } from './platform.js';
 
 /** How {@link ImageLayout.open} works. */
@@ -128,7 +129,14 @@ export class ImageLayout {
     }
     const [one, another] = found.values();
     if (one && another) throw new ImageError('ambiguous', `several images begin with ${name}`, { subject: name });
-    if (!one) throw new ImageError('notFound', `no image ${JSON.stringify(name)}`, { subject: name });
+    if (!one) {
+      const near = nearNames(
+        name,
+        all.flatMap((image) => image.name ?? []),
+      ).join(', ');
+      const hint = near ? { hint: `there is ${near}` } : {};
+      throw new ImageError('notFound', `no image ${JSON.stringify(name)}`, { subject: name, ...hint });
+    }
     return one;
   }
 

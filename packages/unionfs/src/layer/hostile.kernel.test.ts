@@ -255,6 +255,16 @@ describe('an archive that wants too much', () => {
     expect(code(await attack([file('d/'.repeat(2500).concat('f'))], { maxDepth: 5000 }))).toBe('ENAMETOOLONG');
   });
 
+  it('of letters in a name, which the error tells', async () => {
+    const long = 'n'.repeat(300);
+    for (const path of [`d/${long}/f`, `d/${long}`, `d/${long}/`]) {
+      const error = await attack([file(path, '')].map((part) => (path.endsWith('/') ? directory(path) : part)));
+      expect(error).toMatchObject({ code: 'ENAMETOOLONG', message: expect.stringContaining(`d/${long}`) });
+    }
+    const deep = await attack([file(`${'d/'.repeat(2500)}f`)], { maxDepth: 5000 });
+    expect(deep).toMatchObject({ code: 'ENAMETOOLONG', message: expect.stringContaining('("d/d/d/') });
+  });
+
   it('of an extended header', async () => {
     expect(code(await attack([pax({ path: 'x'.repeat(2 << 20) }), file('x')]))).toBe('ERR_ARCHIVE_LIMIT');
   });

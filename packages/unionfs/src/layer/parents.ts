@@ -148,5 +148,6 @@ function unreachable(path: Buffer, errno: number): Error {
   };
   const reason = why[-errno];
   if (reason) return new ArchiveError('ERR_ARCHIVE_PATH', `a directory cannot be reached: ${reason}`, { path });
-  return new KernelError(errno, { syscall: 'openat2', path: text(path) });
+  const name = text(path);
+  return new KernelError(errno, { syscall: 'openat2', path: name, call: `openat2(${JSON.stringify(name)})` });
 }

@@ -1,6 +1,17 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -229,6 +240,29 @@ describe('a layer that is not what it should be', () => {
       }
     }
     await expect(unpackLayer(endless(), folder, { signal: controller.signal })).rejects.toThrow('enough');
+  });
+
+  it('gives up while a FIFO stalls, and takes one that goes on', async () => {
+    execFileSync('mkfifo', [at('fifo')]);
+    mkdirSync(at('out'));
+    const enough = new Error('enough');
+    const start = performance.now();
+    for (const writes of [false, true]) {
+      const writer = writes ? openSync(at('fifo'), 'r+') : undefined;
+      if (writer !== undefined) writeSync(writer, entries({ path: 'f', content: 'hello' }).subarray(0, 700));
+      const stop = new AbortController();
+      setTimeout(() => stop.abort(enough), 100);
+      await expect(unpackLayer(at('fifo'), at('out'), { signal: stop.signal })).rejects.toBe(enough);
+      if (writer !== undefined) closeSync(writer);
+    }
+    expect(performance.now() - start).toBeLessThan(20_000);
+    writeFileSync(at('a.tar'), Buffer.concat([entries({ path: 'g', content: Buffer.alloc(300_000, 7) }), tarEnd()]));
+    const late = spawn('sh', ['-c', 'sleep 0.2; cat "$1" >"$2"', 'sh', at('a.tar'), at('fifo')], { stdio: 'ignore' });
+    const { digest } = await unpackLayer(at('fifo'), at('out'), { expect: { digest: sha256(at('a.tar')) } });
+    expect(digest).toBe(sha256(at('a.tar')));
+    expect(statSync(at('out/g')).size).toBe(300_000);
+    if (late.exitCode === null) await once(late, 'exit');
+    await expect(unpackLayer(at('nothing'), at('out'))).rejects.toMatchObject({ name: 'KernelError', code: 'ENOENT' });
   });
 
   it('hands on the error of its source', async () => {

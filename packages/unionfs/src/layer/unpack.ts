@@ -1,6 +1,8 @@
 import { open } from 'node:fs/promises';
 import { Fd } from '@iso/sys';
+import { kernel } from '../file/node.js';
 import type { ExtractWarning } from './extract.js';
+import { openFifo } from './fifo.js';
 import { LayerThread } from './thread.js';
 import { type PackedError, unpackError } from './transport.js';
 import type { Unpacked, UnpackProgress, UnpackSettings } from './unpacker.js';
@@ -69,7 +71,9 @@ export async function unpackLayer(
   const { signal, thread, onProgress, onWarning, onImplied, ...settings } = options;
   signal?.throwIfAborted();
   using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
-  await using file = typeof source === 'string' ? await open(source) : undefined;
+  using fifo = typeof source === 'string' ? await openFifo(source) : undefined;
+  const chunks = typeof source === 'string' ? fifo : source;
+  await using file = typeof source === 'string' && !fifo ? await kernel(open(source)) : undefined;
   const own = thread ?? new LayerThread();
   const worker = own.take();
   const order = (message: Order, transfer: ArrayBuffer[] = []) => worker.postMessage(message, transfer);
@@ -108,7 +112,7 @@ export async function unpackLayer(
   done.catch(() => {});
   try {
     order({ job: { directory: root.number, settings, source: file?.fd } });
-    if (typeof source !== 'string') await feed(source);
+    if (chunks) await feed(chunks);
     return await done;
   } finally {
     signal?.removeEventListener('abort', abort);
@@ -122,8 +126,8 @@ export async function unpackLayer(
     if (!thread) await own.close();
   }
 
-  async function feed(chunks: AsyncIterable<Uint8Array>): Promise<void> {
-    const iterator = chunks[Symbol.asyncIterator]();
+  async function feed(bytes: AsyncIterable<Uint8Array>): Promise<void> {
+    const iterator = bytes[Symbol.asyncIterator]();
     // A source that never answers must not hold up the end.
     const ending = done.then(
       () => undefined,
