@@ -1,4 +1,5 @@
 import { invalid } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import type { Healthcheck, RunConfig } from '../image/document.js';
 
 /** Where a step was written, for what goes wrong with it and for the image's history. */
@@ -178,6 +179,7 @@ const SHAPES: Readonly<Record<string, Readonly<Record<string, (value: unknown) =
  * @throws `TypeError` for keys and values that mean nothing
  */
 export function checkStep(step: BuildStep): string {
+  checkArgument('a step', step, 'options: { … }');
   const keys = Object.keys(step).filter((key) => (step as Record<string, unknown>)[key] !== undefined);
   const kinds = keys.filter((key) => Object.hasOwn(SHAPES, key));
   const [kind] = kinds;

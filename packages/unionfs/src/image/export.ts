@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { invalid } from '@iso/sys';
 import { decompress } from '../compression/compression.js';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import { packTree } from '../layer/pack.js';
 import { LayerThread } from '../layer/thread.js';
 import { unpackLayer } from '../layer/unpack.js';
@@ -44,10 +45,13 @@ export async function* exportImages(
   images: readonly Exported[],
   options: ExportOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
+  checkArgument('images', images, 'a list');
+  checkArgument('the second argument', options, 'options: { … }');
   const { format } = options;
   if (!['oci-archive', 'docker-archive', 'rootfs'].includes(format))
     throw invalid(`format is ${String(format)}: not oci-archive, docker-archive or rootfs`);
   const named = images.map((item) => (item instanceof Image ? { image: item, name: undefined } : item));
+  for (const { image } of named) checkArgument('an image', image, 'an image, as layout.image() gives');
   const [first, second] = named;
   if (!first) throw new ImageError('notFound', 'no image is given');
   if (format === 'oci-archive') yield* ociArchive(named, options);
@@ -72,6 +76,8 @@ export async function copyImage(
   to: ImageLayout,
   options: AdmitOptions & { name?: string } = {},
 ): Promise<NamedImage> {
+  for (const layout of [from, to]) checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
+  checkArgument('name', name, 'a name');
   const { name: newName = name, ...settings } = options;
   using _ = await from.content.hold({ signal: options.signal });
   using __ = await to.content.hold({ signal: options.signal });

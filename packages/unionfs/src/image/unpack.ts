@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { invalid } from '@iso/sys';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import type { ExtractWarning } from '../layer/extract.js';
 import { LayerThread } from '../layer/thread.js';
 import type { UnpackSettings } from '../layer/unpacker.js';
@@ -60,6 +61,8 @@ export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'for
  * ```
  */
 export async function unpackImage(image: Image, store: Store, options: UnpackImageOptions = {}): Promise<string> {
+  checkArgument('image', image, 'an image, as layout.image() gives');
+  checkArgument('store', store, 'a store, as openStore() gives');
   const { chainId, layers, layout, digest } = image;
   if (chainId === undefined) throw new ImageError('notFound', 'the image has no layers', { digest });
   await unpackLayers(layout, layers, store, options);

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { Fd } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import { kernel } from '../file/node.js';
 import type { ExtractWarning } from './extract.js';
 import { openFifo } from './fifo.js';
@@ -69,6 +70,8 @@ export async function unpackLayer(
   options: UnpackOptions = {},
 ): Promise<Unpacked> {
   const { signal, thread, onProgress, onWarning, onImplied, ...settings } = options;
+  checkArgument('source', source, 'a path or bytes as they come');
+  checkArgument('directory', directory, 'a path or an open directory');
   signal?.throwIfAborted();
   using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
   using fifo = typeof source === 'string' ? await openFifo(source) : undefined;

@@ -121,6 +121,18 @@ for (const driver of ['overlay2', 'vfs'] as const) {
         expect(reader.readonly).toBe(true);
       }
       for (const name of ['', '\ud800', 'x'.repeat(5000)]) await expect(store.prepare(name)).rejects.toThrow(TypeError);
+      // biome-ignore lint/suspicious/noExplicitAny: as programs without types call it
+      const loose = store as any;
+      const slips = [
+        loose.prepare('x', 'base'),
+        loose.prepare('x', null),
+        loose.gc(),
+        loose.gc({}),
+        loose.applyLayer('box'),
+      ];
+      for (const slip of [...slips, loose.prepare('x', { labels: 'x' }), loose.update('box', { labels: null })]) {
+        await expect(slip).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
+      }
       expect(await reason(openStore({ root: at(), driver: 'btrfs' }))).toBe('unsupported');
       expect(await reason(openStore({ root: at(), driver, durability: 'none' }).then((it) => it.close()))).toBe(
         'it worked',

@@ -2,6 +2,7 @@ import { MNT, moveMount, umount } from '@iso/mounts';
 import { invalid } from '@iso/sys';
 import { adoptDirectories } from '../diff/adopt.js';
 import { type Change, changes, type WriteLayerOptions, writeLayer } from '../diff/changes.js';
+import { checkArgument } from '../file/argument.js';
 import { type UnpackOptions, unpackLayer } from '../layer/unpack.js';
 import type { Unpacked } from '../layer/unpacker.js';
 import { tarEnd } from '../tar/writer.js';
@@ -396,8 +397,10 @@ export class Store implements AsyncDisposable {
    * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where `roots` is a single string, which is a list of its letters
    */
   async gc(options: { roots: Iterable<string>; dryRun?: boolean; signal?: AbortSignal }): Promise<Collected> {
+    checkArgument('the argument of gc()', options, 'options: { … }');
     const { roots, ...rest } = options;
-    if (typeof roots === 'string') throw invalid(`roots is ${JSON.stringify(roots)}: not a list of names`);
+    if (typeof roots !== 'object' || roots === null)
+      throw invalid(`roots is ${JSON.stringify(roots)}: not a list of names`);
     const names = new Set(roots);
     names.forEach(checkName);
     return await collect(this.#state, names, rest, () => leasedNames(this.#state.leases));
