@@ -51,7 +51,7 @@ export class Below {
     if (this.#format === 'tree') return false;
     if (this.#format === 'plain') {
       this.#keepTime(fd, real);
-      for (let path = joinReal(real, base); path && !this.#own.has(path); path = directoryOf(path)) this.#own.add(path);
+      this.#bring(joinReal(real, base));
       return false;
     }
     if (this.#whiteouts.size === 0 || !this.#whiteouts.delete(joinReal(real, base))) return false;
@@ -66,6 +66,8 @@ export class Below {
     const old = tryStat(fd, name);
     const path = joinReal(real, name);
     if (this.#format === 'plain') {
+      // It lies in directories that the layer has, as one of a file would.
+      this.#bring(real);
       if (typeof old === 'number') return;
       if (this.#own.has(path)) {
         if (old.type === 'directory' && !this.renewed.has(path)) this.renew({ fd, real }, name);
@@ -87,6 +89,7 @@ export class Below {
     if (this.#base || this.#opaque.has(real)) return;
     this.#opaque.add(real);
     if (this.#format === 'plain') {
+      this.#bring(real);
       const readable = open(fd, DOT, O.RDONLY | O.DIRECTORY);
       try {
         this.#removeForeign(readable, real);
@@ -123,6 +126,10 @@ export class Below {
       tryUtimens(fd, null, time);
       close(fd);
     }
+  }
+
+  #bring(real: string): void {
+    for (let path = real; path && !this.#own.has(path); path = directoryOf(path)) this.#own.add(path);
   }
 
   #keepTime(fd: number, real: string): void {

@@ -461,10 +461,11 @@ const cases: Record<string, (bench: Bench) => Promise<void>> = {
     bench,
   ) => {
     const lower = { mode: 0o700, uid: 7, gid: 8 };
-    await bench.layer('base', [], archive({ 'd/': lower, 'd/e/': lower, 'd/e/old': '', 'o/': lower, 'o/e/': lower }));
+    const old = { 'd/': lower, 'd/e/': lower, 'd/e/old': '', 'o/': lower, 'o/e/': lower, 'w/': lower, 'w/e/': lower };
+    await bench.layer('base', [], archive({ ...old, 'w/e/old': '' }));
     const orders: Record<string, string>[] = [
-      { '.wh.d': '', 'd/e/x': '', 'o/.wh..wh..opq': '', 'o/e/x': '' },
-      { 'd/e/x': '', '.wh.d': '', 'o/e/x': '', 'o/.wh..wh..opq': '' },
+      { '.wh.d': '', 'd/e/x': '', 'o/.wh..wh..opq': '', 'o/e/x': '', '.wh.w': '', 'w/e/.wh.old': '' },
+      { 'd/e/x': '', '.wh.d': '', 'o/e/x': '', 'o/.wh..wh..opq': '', 'w/e/.wh.old': '', '.wh.w': '' },
     ];
     for (const [i, files] of orders.entries()) {
       await bench.layer(`top-${i}`, ['base'], archive(files));
@@ -472,13 +473,14 @@ const cases: Record<string, (bench: Bench) => Promise<void>> = {
     }
     for (const id of ['top-0', 'late-0', 'top-1', 'late-1']) {
       const found = await bench.inside(id, ['base'], (path) =>
-        ['d', 'd/e', 'o', 'o/e'].map((name) => {
+        ['d', 'd/e', 'o', 'o/e', 'w', 'w/e'].map((name) => {
           const { mode, uid, gid } = lstatSync(join(path, name));
           return `${name} ${(mode & 0o7777).toString(8)} ${uid}:${gid} ${readdirSync(join(path, name)).join()}`;
         }),
       );
       // The mark of an opaque directory says nothing of that itself.
-      assert.deepEqual(found, ['d 755 0:0 e', 'd/e 755 0:0 x', 'o 700 7:8 e', 'o/e 755 0:0 x'], id);
+      const made = ['w 755 0:0 e', 'w/e 755 0:0 '];
+      assert.deepEqual(found, ['d 755 0:0 e', 'd/e 755 0:0 x', 'o 700 7:8 e', 'o/e 755 0:0 x', ...made], id);
     }
   },
 
