@@ -145,7 +145,8 @@ export class Below {
       if (!this.#own.has(path)) {
         removeTree(fd, name);
         removed = true;
-      } else if (!this.#opaque.has(path)) {
+      } else if (this.#opaque.has(path)) this.renewed.add(path);
+      else {
         const child = tryOpen(fd, name, O.RDONLY | O.DIRECTORY);
         if (child === -ERRNO.ENOTDIR || child === -ERRNO.ELOOP) continue;
         check(child, 'openat', name);

@@ -466,12 +466,21 @@ const cases: Record<string, (bench: Bench) => Promise<void>> = {
     const orders: Record<string, string>[] = [
       { '.wh.d': '', 'd/e/x': '', 'o/.wh..wh..opq': '', 'o/e/x': '', '.wh.w': '', 'w/e/.wh.old': '' },
       { 'd/e/x': '', '.wh.d': '', 'o/e/x': '', 'o/.wh..wh..opq': '', 'w/e/.wh.old': '', '.wh.w': '' },
+      {
+        'd/e/.wh..wh..opq': '',
+        '.wh.d': '',
+        'd/e/x': '',
+        'o/e/x': '',
+        'o/.wh..wh..opq': '',
+        'w/e/.wh.old': '',
+        '.wh.w': '',
+      },
     ];
     for (const [i, files] of orders.entries()) {
       await bench.layer(`top-${i}`, ['base'], archive(files));
       await bench.late(`late-${i}`, ['base'], archive(files));
     }
-    for (const id of ['top-0', 'late-0', 'top-1', 'late-1']) {
+    for (const id of ['top-0', 'late-0', 'top-1', 'late-1', 'top-2', 'late-2']) {
       const found = await bench.inside(id, ['base'], (path) =>
         ['d', 'd/e', 'o', 'o/e', 'w', 'w/e'].map((name) => {
           const { mode, uid, gid } = lstatSync(join(path, name));
