@@ -1,5 +1,6 @@
 import { Fd, invalid } from '@iso/sys';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import { writeImage } from '../image/compose.js';
 import type { ImageConfig } from '../image/document.js';
 import type { Image } from '../image/image.js';
@@ -46,6 +47,9 @@ import { type BuildStage, checkStep } from './step.js';
  */
 export async function buildImage(stages: readonly BuildStage[], options: BuildOptions): Promise<Image> {
   checkStages(stages);
+  checkArgument('the second argument', options, 'options: { … }');
+  checkArgument('layout', options.layout, 'an image layout, as ImageLayout.open() gives');
+  checkArgument('store', options.store, 'a store, as openStore() gives');
   const known = new Set(Object.keys(KNOWN));
   for (const key of Object.keys(options)) if (!known.has(key)) throw invalid(`buildImage() has no option "${key}"`);
   const { layout, context, signal, labels = {} } = options;
@@ -86,12 +90,14 @@ const KNOWN: Record<keyof BuildOptions, true> = {
 };
 
 function checkStages(stages: readonly BuildStage[]): void {
+  checkArgument('stages', stages, 'a list');
   if (stages.length === 0) throw invalid('a build of no stages');
   for (const [i, stage] of stages.entries()) {
     if (typeof stage.from === 'number' ? !(stage.from >= 0 && stage.from < i) : !stage.from) {
       throw invalid(`stage ${i} begins with nothing that is there: ${JSON.stringify(stage.from)}`);
     }
     if (stage.platform !== undefined) parsePlatform(stage.platform);
+    checkArgument(`steps of stage ${i}`, stage.steps, 'a list');
     for (const step of stage.steps) if (typeof step !== 'function') checkStep(step);
   }
 }

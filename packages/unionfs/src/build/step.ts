@@ -1,4 +1,5 @@
 import { invalid } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import type { Healthcheck, RunConfig } from '../image/document.js';
 
 /** Where a step was written, for what goes wrong with it and for the image's history. */
@@ -178,13 +179,13 @@ const SHAPES: Readonly<Record<string, Readonly<Record<string, (value: unknown) =
  * @throws `TypeError` for keys and values that mean nothing
  */
 export function checkStep(step: BuildStep): string {
+  checkArgument('a step', step, 'options: { … }');
   const keys = Object.keys(step).filter((key) => (step as Record<string, unknown>)[key] !== undefined);
   const kinds = keys.filter((key) => Object.hasOwn(SHAPES, key));
   const [kind] = kinds;
   if (kind === undefined || kinds.length > 1) {
-    throw invalid(
-      `not a step of a build: it has ${kinds.length ? kinds.join(' and ') : 'no key that says what it does'}`,
-    );
+    const has = (kinds.length ? kinds : keys).map((key) => JSON.stringify(key)).join(' and ') || 'nothing';
+    throw invalid(`not a step of a build: it has ${has}, and must have one of ${Object.keys(SHAPES).join(', ')}`);
   }
   const shape = SHAPES[kind] as (typeof SHAPES)[string];
   for (const key of keys) {
@@ -217,9 +218,17 @@ export function portRange(range: string): string[] | undefined {
 export function stepText(step: BuildStep): string {
   if (step.origin) return step.origin.text;
   const { origin: _, ...rest } = step;
-  const short = (_key: string, value: unknown) => (value instanceof Uint8Array ? `${value.length} bytes` : value);
+  // A Buffer has become an array of numbers by the time that its value is passed.
+  function short(this: Readonly<Record<string, unknown>>, key: string, value: unknown) {
+    const { [key]: given } = this;
+    return given instanceof Uint8Array ? `${given.length} bytes` : value;
+  }
+  const said = (key: string, value: unknown) => {
+    if (key === 'chmod') return `0${(value as number).toString(8)}`;
+    return typeof value === 'string' ? value : JSON.stringify(value, short);
+  };
   return Object.entries(rest)
     .filter(([, value]) => value !== undefined)
-    .map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value, short)}`)
+    .map(([key, value]) => `${key} ${said(key, value)}`)
     .join(' ');
 }

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Fd } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import { stat } from '../file/stat.js';
 import type { DescribeSettings, Place } from '../layer/describe.js';
 import type { WhiteoutFormat } from '../layer/whiteout.js';
@@ -130,6 +131,7 @@ export function* writeLayer(source: DiffSource, options: WriteLayerOptions = {})
 const DOT = Buffer.from('.');
 
 function* deltas(source: DiffSource): Generator<Delta, void, undefined> {
+  checkArgument('source', source, 'options: { … }');
   using directories = new Directories();
   if ('upper' in source) {
     const { format = 'overlay' } = source;

@@ -1,8 +1,9 @@
 // The device mapper's driver against the conformance suite where the kernel has one, and what it says where not.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { UnsupportedError } from '@iso/sys';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conform, PATIENCE, passed } from '../testing/conformance.js';
@@ -65,6 +66,33 @@ describe('devicemapper', () => {
     expect(mapped()).toBe('No devices found');
     expect(readdirSync(place).sort()).toEqual(['.base', '.data', '.lock', '.metadata']);
   });
+
+  it.skipIf(missing !== undefined)(
+    `makes a pool again and again in two processes at once${needs}`,
+    async () => {
+      const place = mkdtempSync(at('again-'));
+      const script = `import { devicemapper } from '@iso/unionfs';
+      for (let i = 0; i < 6; i++) {
+        const driver = devicemapper(${JSON.stringify(place)}, ${JSON.stringify(small)});
+        const id = process.argv[1] + i;
+        driver.create(id, []);
+        driver.directory(id);
+        driver.remove(id);
+        driver[Symbol.dispose]();
+      }`;
+      const work = ['a', 'b'].map(async (name) => {
+        const node = ['--input-type=module', '-e', script, name];
+        const child = spawn(process.execPath, node, { cwd: import.meta.dirname, stdio: ['ignore', 'ignore', 'pipe'] });
+        let said = '';
+        for await (const chunk of child.stderr) said += chunk;
+        return said;
+      });
+      expect(await Promise.all(work)).toEqual(['', '']);
+      for (let i = 0; i < 100 && mapped() !== 'No devices found'; i++) await sleep(20);
+      expect(mapped()).toBe('No devices found');
+    },
+    PATIENCE,
+  );
 
   it.skipIf(missing !== undefined)(`leaves nothing to a killed process${needs}`, () => {
     const script = `import { devicemapper } from '@iso/unionfs';

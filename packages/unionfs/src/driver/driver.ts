@@ -47,8 +47,10 @@ export interface Driver {
    */
   diff(id: string, parents: readonly string[]): DiffSource;
   /**
-   * Makes directories like those of the layers below which they hide: what the archive of a layer did not say of them. Optional: who has
-   * no such method makes layers that are copies of those below, which must be known first. Others take layers that were made on none.
+   * Makes a layer that an archive was unpacked in right for those below it: directories like those which they hide, as far as the archive
+   * did not say what they are; and a whiteout for each name where it has a mark that hides all in its root, which unions do not look at.
+   * Optional: who has no such method makes layers that are copies of those below, which must be known first. Others take layers that were made
+   * on none.
    *
    * @param id - of the layer
    * @param parents - below it, from now on

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { invalid, KernelError, UnsupportedError } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import { aufs } from './aufs.js';
 import { btrfs } from './btrfs.js';
 import { type DevicemapperOptions, devicemapper } from './devicemapper.js';
@@ -109,6 +110,7 @@ const SMALL = { poolSize: 64 * MIB, metadataSize: 4 * MIB, layerSize: 32 * MIB }
  * @returns whether it works, or what is missing and how to get it
  */
 export function probeDriver(name: DriverName, root: string, options: DriverOptions = {}): DriverProbe {
+  checkArgument('root', root, 'a path');
   const place = mkdtempSync(join(root, '.iso-probe-'));
   try {
     using driver = drivers[name](place, { ...options, ...SMALL });

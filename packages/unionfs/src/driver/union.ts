@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { Fd } from '@iso/sys';
 import { adoptDirectories, ROOT } from '../diff/adopt.js';
+import { checkArgument } from '../file/argument.js';
 import type { WhiteoutFormat } from '../layer/whiteout.js';
 import type { Driver } from './driver.js';
 import { Layers } from './layers.js';
@@ -24,6 +25,7 @@ export class UnionLayers {
    * @param format - how layers mark what is gone
    */
   constructor(root: string | Fd, format: WhiteoutFormat) {
+    checkArgument('root', root, 'a path or an open directory');
     this.format = format;
     this.#layers = new Layers(
       Fd.open(typeof root === 'string' ? root : `/proc/self/fd/${root.number}`, { directory: true }),

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { MountTree } from '@iso/mounts';
 import { Fd } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import { copyTree } from '../layer/copy.js';
 import type { Driver } from './driver.js';
 import { Layers } from './layers.js';
@@ -15,6 +16,7 @@ const TREE = 'tree';
  * @returns the driver; dispose it to close the directory
  */
 export function vfs(root: string | Fd): Driver & Disposable {
+  checkArgument('root', root, 'a path or an open directory');
   const layers = new Layers(
     Fd.open(typeof root === 'string' ? root : `/proc/self/fd/${root.number}`, { directory: true }),
   );

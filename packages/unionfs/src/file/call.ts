@@ -39,7 +39,10 @@ export const ERRNO = {
 export function cName(name: Uint8Array): Uint8Array {
   turn ^= 1;
   const bytes = scratch[turn as 0 | 1];
-  if (name.length >= bytes.length) throw new KernelError(36, { syscall: 'open', path: text(name.subarray(0, 256)) });
+  if (name.length >= bytes.length) {
+    const path = text(name.subarray(0, 256));
+    throw new KernelError(36, { syscall: 'open', path, call: `open(${JSON.stringify(`${path}…`)})` });
+  }
   // Names are short: faster than calls of native code.
   for (let i = 0; i < name.length; i++) {
     const byte = name[i] as number;

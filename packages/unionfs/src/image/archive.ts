@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { open, unlink } from 'node:fs/promises';
+import { open, stat, unlink } from 'node:fs/promises';
 import { decompress, detectCompression } from '../compression/compression.js';
 import { ImageError } from '../content/error.js';
 import { kernel } from '../file/node.js';
@@ -49,10 +49,10 @@ export class ArchiveFile implements AsyncDisposable {
    * @throws ArchiveError for what is no archive; KernelError; the signal's reason
    */
   static async open(path: string, spool: string, options: ArchiveOptions = {}): Promise<ArchiveFile> {
+    // Before it is opened: of a FIFO that waits for a writer.
+    if (!(await kernel(stat(path))).isFile()) throw new ImageError('badArchive', `no file: ${path}`, { subject: path });
     let file = await kernel(open(path));
     try {
-      if (!(await kernel(file.stat())).isFile())
-        throw new ImageError('badArchive', `no file: ${path}`, { subject: path });
       const head = await bytesAt(file, 0, 6);
       if (detectCompression(head) !== 'none') {
         const plain = await uncompressed(file, spool, options);

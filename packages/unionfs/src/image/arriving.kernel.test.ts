@@ -1,9 +1,11 @@
 // Images that are unpacked while they come in: the same snapshots as afterwards, nothing by halves, nothing unchecked.
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { ImageError } from '../content/error.js';
 import { StoreError } from '../store/error.js';
 import { openStore } from '../store/open-store.js';
@@ -170,6 +172,44 @@ describe.skipIf(!root)(`images that are unpacked while they come in${needs}`, ()
     await importImages(layout, path, { name: 'a' });
     const later = await failure(layout.image('a').then((many) => unpackImage(many, store)));
     expect(ImageError.is(later, 'tooLarge'), String(later)).toBe(true);
+  });
+
+  it('are not taken for whole where something was left out, also not in a copy', { timeout: 60_000 }, async () => {
+    const { layout, store, path } = await stage('left-out');
+    store.close();
+    const { blobs, descriptor } = sketchImage([
+      tar({ path: 'd', type: 'directory' }),
+      tar({ path: 'null', type: 'character', device: { major: 1, minor: 3 } }, { path: 'f' }),
+    ]);
+    writeFileSync(path, tar(...layoutFiles(blobs, [descriptor])));
+    await importImages(layout, path, { name: 'a' });
+    // Devices cannot be made in a user namespace.
+    const script = `import('@iso/unionfs').then(async ({ ImageLayout, openStore, unpackImage }) => {
+      const image = await (await ImageLayout.open('${at('left-out/images')}')).image('a');
+      const store = await openStore({ root: '${at('left-out/users')}', driver: 'vfs', durability: 'none' });
+      for (const unsupported of ['warn', 'warn', 'error']) {
+        await unpackImage(image, store, { unsupported }).then(() => console.log('taken'), (error) => console.log(error.reason, error.code));
+      }
+      store.close();
+    })`;
+    const command = ['-Urm', process.execPath, ...fromSources, '-e', script];
+    expect(execFileSync('unshare', command, { encoding: 'utf8' })).toBe('taken\ntaken\nincomplete ERR_STORE\n');
+    const image = await layout.image('a');
+    const [below, top] = image.layers.map(({ chainId }) => chainId) as [string, string];
+    await using users = await openStore({ root: at('left-out/users'), durability: 'none' });
+    await using copy = await openStore({ root: at('left-out/copy'), driver: 'overlay2', durability: 'none' });
+    await users.copy(top, copy);
+    for (const other of [users, copy]) {
+      expect((await other.stat(top)).labels).toEqual({ 'iso.left-out': '1' });
+      expect((await other.stat(below)).labels).toEqual({});
+      const error = await failure(unpackImage(image, other));
+      expect(StoreError.is(error, 'incomplete'), String(error)).toBe(true);
+      await unpackImage(image, other, { unsupported: 'warn' });
+    }
+    // As it says: remove it, unpack it here, and it is whole.
+    await copy.remove(top);
+    await unpackImage(image, copy);
+    expect(Object.keys(await shown(copy, top))).toContain('"null"');
   });
 
   it('are given up with the signal, in the middle', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { invalid } from '@iso/sys';
 import { decompress } from '../compression/compression.js';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import { packTree } from '../layer/pack.js';
 import { LayerThread } from '../layer/thread.js';
 import { unpackLayer } from '../layer/unpack.js';
@@ -13,8 +14,9 @@ import type { Descriptor } from './document.js';
 import { diffIdOf, Image, type ImageLayer } from './image.js';
 import { type ImageLayout, NAME, type NamedImage } from './layout.js';
 import { MEDIA_TYPE } from './media-type.js';
+import { formatReference, parseReference } from './reference.js';
 
-/** What is exported: an image by itself, or with its name; an index by its descriptor. */
+/** What is exported: an image by itself, or with its name. Of an index it is one of its images: `copyImage()` takes all of them. */
 export type Exported = Image | { name?: string; image: Image };
 
 /** How {@link exportImages} works. */
@@ -35,17 +37,21 @@ export interface ExportOptions {
  * @param images - one or more, of one layout or several
  * @param options - see {@link ExportOptions}
  * @returns the archive's bytes, as they are asked for
- * @throws {@link ImageError} `notFound`, `wrongDigest` for what is not as it should be in the layout; the signal's reason
+ * @throws {@link ImageError} `notFound`, `wrongDigest` for what is not as it should be in the layout; `badName` for a name that docker would not
+ * load; the signal's reason
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for a format that there is not
  */
 export async function* exportImages(
   images: readonly Exported[],
   options: ExportOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
+  checkArgument('images', images, 'a list');
+  checkArgument('the second argument', options, 'options: { … }');
   const { format } = options;
   if (!['oci-archive', 'docker-archive', 'rootfs'].includes(format))
     throw invalid(`format is ${String(format)}: not oci-archive, docker-archive or rootfs`);
   const named = images.map((item) => (item instanceof Image ? { image: item, name: undefined } : item));
+  for (const { image } of named) checkArgument('an image', image, 'an image, as layout.image() gives');
   const [first, second] = named;
   if (!first) throw new ImageError('notFound', 'no image is given');
   if (format === 'oci-archive') yield* ociArchive(named, options);
@@ -70,6 +76,8 @@ export async function copyImage(
   to: ImageLayout,
   options: AdmitOptions & { name?: string } = {},
 ): Promise<NamedImage> {
+  for (const layout of [from, to]) checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
+  checkArgument('name', name, 'a name');
   const { name: newName = name, ...settings } = options;
   using _ = await from.content.hold({ signal: options.signal });
   using __ = await to.content.hold({ signal: options.signal });
@@ -116,7 +124,7 @@ async function* dockerArchive(images: Named, options: ExportOptions): AsyncGener
       RepoTags: [],
       Layers: image.layers.map(({ diffId }) => `${hex(diffId)}.tar`),
     };
-    if (name !== undefined) entry.RepoTags.push(name);
+    if (name !== undefined) entry.RepoTags.push(dockerTag(name));
     list.set(image.id, entry);
     for (const layer of image.layers) {
       if (made.has(layer.diffId)) continue;
@@ -132,6 +140,16 @@ async function* dockerArchive(images: Named, options: ExportOptions): AsyncGener
   }
   yield* file('manifest.json', Buffer.from(JSON.stringify([...list.values()])));
   yield tarEnd();
+}
+
+/** Docker loads no image whose name it does not take. */
+function dockerTag(name: string): string {
+  const { digest, ...reference } = parseReference(name);
+  if (digest === undefined) return formatReference(reference);
+  throw new ImageError('badName', `no name in an archive of docker: ${JSON.stringify(name)}`, {
+    subject: name,
+    hint: 'it has names with a tag and without a digest',
+  });
 }
 
 async function* plain(source: AsyncIterable<Uint8Array>, { compression }: ImageLayer) {

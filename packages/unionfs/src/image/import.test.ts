@@ -1,4 +1,5 @@
 // Images in and out, and what should not come in. No privilege: nothing is unpacked here.
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -192,8 +193,19 @@ describe('what docker save writes', () => {
     expect([...files.values()].some((file) => file.equals(one))).toBe(true);
     expect([...files.values()].some((file) => file.equals(two))).toBe(true);
     const [saved] = JSON.parse(String(files.get('manifest.json'))) as [{ Config: string; RepoTags: string[] }];
-    expect(saved.RepoTags).toEqual(['docker.io/a/b:1', 'b:2']);
+    expect(saved.RepoTags).toEqual(['docker.io/a/b:1', 'docker.io/library/b:2']);
     expect(sha256(files.get(saved.Config) as Buffer)).toBe(image.config.digest);
+  });
+
+  it('goes out by names that docker loads, or not at all', async () => {
+    await bring(docker(sketchImage([one]), { RepoTags: ['a/b:1'] }));
+    const image = await layout.image('docker.io/a/b:1');
+    const save = (name: string) => contentOf(exportImages([{ name, image }], { format: 'docker-archive' }));
+    const list = JSON.parse(String((await save('b')).get('manifest.json'))) as [{ RepoTags: string[] }];
+    expect(list[0].RepoTags).toEqual(['docker.io/library/b:latest']);
+    for (const name of ['UPPER', 'a b', `a/b:1@${image.digest}`]) {
+      expect([name, await why(save(name))]).toEqual([name, 'badName']);
+    }
   });
 
   it('has links for layers, compressed layers, layers twice, and no names', async () => {
@@ -230,7 +242,17 @@ describe('a root file system', () => {
       const image = await layout.image(name);
       expect(image.layers[0]).toMatchObject({ diffId: sha256(one), descriptor: { digest: sha256(archive) } });
       expect(image.config.config).toEqual(config);
+      // Other programs show when each step was made.
+      const { created } = image.config;
+      expect(Date.now() - Date.parse(created as string)).toBeLessThan(60_000);
+      expect(image.history).toEqual([{ created, created_by: 'iso import' }]);
     }
+    const created = new Date(1_700_000_000_000);
+    const digests = ['x', 'y'].map(async (name) => {
+      await importImages(layout, bytes(one), { name, created });
+      return (await layout.image(name)).digest;
+    });
+    expect(new Set(await Promise.all(digests)).size).toBe(1);
   });
 
   it('may have files that are called like those of images', async () => {
@@ -259,6 +281,13 @@ describe('an image layout', () => {
     expect(await why(layout.tag('', image.descriptor))).toBe('badName');
     expect(await why(ImageLayout.open(at('nowhere')))).toBe('badArchive');
     expect(existsSync(at('nowhere'))).toBe(false);
+  });
+
+  it('tells what may have been meant', async () => {
+    await importImages(layout, bytes(one), { name: 'docker.io/library/debian:12' });
+    const error = await layout.image('docker.io/library/debain:12').catch((error: unknown) => error);
+    expect(error).toMatchObject({ reason: 'notFound', hint: 'there is docker.io/library/debian:12' });
+    expect(await layout.image('other').catch((error: unknown) => error)).not.toHaveProperty('hint');
   });
 
   it('loses no name when many write at once', async () => {
@@ -309,6 +338,9 @@ describe('progress and giving up', () => {
     expect(await failed).toBe(reason);
     expect(readdirSync(at('images/.iso/partial'))).toEqual([]);
     expect(await why(bring([{ path: 'a' }], { signal: AbortSignal.abort(reason) }))).toBe(reason);
+    // What cannot be read again is not waited for.
+    execFileSync('mkfifo', [at('fifo')]);
+    expect(await why(importImages(layout, at('fifo')))).toBe('badArchive');
   });
 });
 

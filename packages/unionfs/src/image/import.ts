@@ -2,6 +2,7 @@ import { stat, unlink, writeFile } from 'node:fs/promises';
 import { abortable } from '../content/abortable.js';
 import type { ContentStore } from '../content/content-store.js';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import { isMissing, kernel } from '../file/node.js';
 import type { TarLimits } from '../tar/parser.js';
 import {
@@ -33,6 +34,8 @@ export interface ImportOptions {
   unpack?: UnpackInto;
   /** How a container of a root file system is run. */
   config?: RunConfig;
+  /** Of a root file system: time of creation; default is now. Fix it for the same image each time. */
+  created?: Date;
   /** What of a whole archive is allowed; see {@link ImageLimits}, {@link TarLimits}. */
   limits?: ImageLimits & Omit<TarLimits, 'header'>;
   signal?: AbortSignal;
@@ -83,6 +86,8 @@ export async function importImages(
   source: string | AsyncIterable<Uint8Array>,
   options: ImportOptions = {},
 ): Promise<Imported> {
+  checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
+  checkArgument('source', source, 'a path or bytes as they come');
   const { signal } = options;
   signal?.throwIfAborted();
   // What is not named yet must not be collected.

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ContentStore } from '../content/content-store.js';
 import { ImageError } from '../content/error.js';
 import type { Blob } from '../content/ingest.js';
+import { checkArgument } from '../file/argument.js';
 import { isMissing, kernel, syncDirectory } from '../file/node.js';
 import {
   type Descriptor,
@@ -17,6 +18,7 @@ import {
 } from './document.js';
 import { Image } from './image.js';
 import { documentKind, MEDIA_TYPE } from './media-type.js';
+import { nearNames } from './near.js';
 import { checkPlatform, hostPlatform, selectPlatform } from './platform.js';
 
 /** How {@link ImageLayout.open} works. */
@@ -81,6 +83,7 @@ export class ImageLayout {
    * @throws {@link ImageError} `badArchive` where there is none, `unsupported` for one of another version
    */
   static async open(directory: string, options: LayoutOptions = {}): Promise<ImageLayout> {
+    checkArgument('directory', directory, 'a path');
     const { create = false, durable = true } = options;
     const content = await ContentStore.open(directory, { durable });
     const layout = new ImageLayout(content, durable);
@@ -116,6 +119,7 @@ export class ImageLayout {
    * @throws {@link ImageError} `notFound`, `ambiguous`
    */
   async find(name: string): Promise<Descriptor> {
+    checkArgument('name', name, 'a name');
     const all = await this.list();
     const named = all.findLast((image) => image.name === name);
     if (named) return named.descriptor;
@@ -128,7 +132,14 @@ export class ImageLayout {
     }
     const [one, another] = found.values();
     if (one && another) throw new ImageError('ambiguous', `several images begin with ${name}`, { subject: name });
-    if (!one) throw new ImageError('notFound', `no image ${JSON.stringify(name)}`, { subject: name });
+    if (!one) {
+      const near = nearNames(
+        name,
+        all.flatMap((image) => image.name ?? []),
+      ).join(', ');
+      const hint = near ? { hint: `there is ${near}` } : {};
+      throw new ImageError('notFound', `no image ${JSON.stringify(name)}`, { subject: name, ...hint });
+    }
     return one;
   }
 
@@ -142,7 +153,7 @@ export class ImageLayout {
    */
   async image(name: string | Descriptor, options: { platform?: Platform } = {}): Promise<Image> {
     checkPlatform(options.platform);
-    let descriptor = typeof name === 'string' ? await this.find(name) : name;
+    let descriptor = typeof name === 'object' ? name : await this.find(name);
     for (let depth = 0; documentKind(descriptor.mediaType) === 'index'; depth++) {
       if (depth === MAX_DEPTH) throw new ImageError('tooLarge', 'indexes are too deep inside another');
       const { manifests } = await this.index(descriptor);
@@ -177,6 +188,8 @@ export class ImageLayout {
    * @param image - an image, or the descriptor of one or of an index, that is complete
    */
   async tag(name: string, image: Image | Descriptor): Promise<void> {
+    checkArgument('name', name, 'a name');
+    checkArgument('image', image, 'an image, as layout.image() gives, or a descriptor');
     if (name === '' || name.length > 1000) throw new ImageError('badName', 'not a name of an image', { subject: name });
     const { annotations, ...rest } = bare(image);
     const named = { ...rest, annotations: { ...annotations, [NAME.tag]: name } };
@@ -200,6 +213,7 @@ export class ImageLayout {
    * @returns the names that are gone; none where there was no such image
    */
   async untag(name: string): Promise<string[]> {
+    checkArgument('name', name, 'a name');
     const gone: string[] = [];
     await this.#change((all) =>
       all.filter((entry) => {

@@ -1,5 +1,6 @@
 import { splitDigest } from '../content/digest.js';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 
 /** A name of an image, taken apart. */
 export interface Reference {
@@ -34,6 +35,7 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
  * ```
  */
 export function parseReference(text: string): Reference {
+  checkArgument('reference', text, 'a name');
   const bad = (what: string) =>
     new ImageError('badName', `not a name of an image: ${JSON.stringify(text.slice(0, 300))}: ${what}`);
   if (text.length > 600) throw bad('too long');

@@ -24,12 +24,13 @@ export async function wrapRootfs(
   options: {
     platform?: Platform;
     config?: RunConfig;
+    created?: Date;
     limits?: ImageLimits;
     signal?: AbortSignal;
     onProgress?: (at: ImageProgress) => void;
   },
 ): Promise<Descriptor> {
-  const { platform = hostPlatform(), config, limits = {}, signal, onProgress } = options;
+  const { platform = hostPlatform(), config, created = new Date(), limits = {}, signal, onProgress } = options;
   const { content } = layout;
   const { size } = await kernel(stat(path));
   const source = createReadStream(path, { highWaterMark: 512 * 1024 });
@@ -43,11 +44,11 @@ export async function wrapRootfs(
   const { diffId } = plain
     ? { diffId: blob.digest }
     : await diffIdOf(content.stream(blob.digest, { signal }), { compression, diffId: undefined }, limits);
+  const time = created.toISOString();
+  const step = { created: time, created_by: 'iso import' };
   const image = await writeImage(layout, {
-    config: { ...platform, ...(config ? { config } : {}), rootfs: { type: 'layers', diff_ids: [] } },
-    layers: [
-      { descriptor: { mediaType: layerType(compression), ...blob }, diffId, step: { created_by: 'iso import' } },
-    ],
+    config: { created: time, ...platform, ...(config ? { config } : {}), rootfs: { type: 'layers', diff_ids: [] } },
+    layers: [{ descriptor: { mediaType: layerType(compression), ...blob }, diffId, step }],
   });
   return image.descriptor;
 }

@@ -2,16 +2,22 @@ import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { invalid } from '@iso/sys';
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import type { ExtractWarning } from '../layer/extract.js';
 import { LayerThread } from '../layer/thread.js';
 import type { UnpackSettings } from '../layer/unpacker.js';
+import { StoreError } from '../store/error.js';
 import type { Store } from '../store/store.js';
 import type { Image, ImageLayer, LayerProgress } from './image.js';
 import type { ImageLayout } from './layout.js';
 import { deferred, inParallel } from './parallel.js';
 
-/** How {@link unpackImage} works. */
-export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'format' | 'base'> {
+/**
+ * How {@link unpackImage} works. All who share a store agree on `owner` and `idmap`: layers are found again whatever those were. What
+ * `unsupported: 'warn'` leaves out is counted in a label of the layer's snapshot, `iso.left-out`; such a layer is used again by who asks for
+ * `warn` too, all others get a StoreError `incomplete`.
+ */
+export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'format' | 'base' | 'implied'> {
   /**
    * Layers that are unpacked side by side; default is one for each processor, where they have enough to do. One after the other it is with
    * drivers whose layers are copies.
@@ -34,7 +40,7 @@ export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'for
  * @returns the chainID of the whole image: the parent for a container's snapshot. A store's `gc()` needs it as a root, see
  * `ImageLayout.roots()`; hold a lease on it until something lies on it.
  * @throws {@link ImageError} `notFound` for an image without layers, `tooLarge` for one of more than 500, ArchiveError for layers that are hostile or not what the image says;
- * StoreError, KernelError; the signal's reason. Whole layers stay, of the one at hand nothing does.
+ * StoreError `incomplete` …, KernelError; the signal's reason. Whole layers stay, of the one at hand nothing does.
  *
  * @example
  * ```ts root
@@ -55,6 +61,8 @@ export interface UnpackImageOptions extends Omit<UnpackSettings, 'expect' | 'for
  * ```
  */
 export async function unpackImage(image: Image, store: Store, options: UnpackImageOptions = {}): Promise<string> {
+  checkArgument('image', image, 'an image, as layout.image() gives');
+  checkArgument('store', store, 'a store, as openStore() gives');
   const { chainId, layers, layout, digest } = image;
   if (chainId === undefined) throw new ImageError('notFound', 'the image has no layers', { digest });
   await unpackLayers(layout, layers, store, options);
@@ -88,7 +96,7 @@ export async function unpackLayers(
   store: Store,
   options: UnpackLayersOptions = {},
 ): Promise<Set<string>> {
-  const { signal, onProgress, arrived, atOnce = lanesFor(layers), ...settings } = options;
+  const { signal, onProgress, onWarning, arrived, atOnce = lanesFor(layers), ...settings } = options;
   if (!Number.isSafeInteger(atOnce) || atOnce < 1) throw invalid(`not a number of layers: ${atOnce}`);
   if (layers.length > LAYERS_MAX) {
     throw new ImageError('tooLarge', `an image of ${layers.length} layers, ${LAYERS_MAX} are allowed`, {
@@ -119,29 +127,49 @@ export async function unpackLayers(
     await arrived?.(layer);
     signal?.throwIfAborted();
     using _lock = await store.lock(chainId, waiting);
-    if (await store.has(chainId)) return;
+    if (await store.has(chainId)) return await checkWhole(store, chainId, settings.unsupported);
     const key = `unpack-${randomBytes(8).toString('hex')}`;
     // With one lane the layer below is there already.
     const late = lanes > 1 && parent !== undefined;
     await store.prepare(key, { temporary: true, ...(late ? { late } : parent === undefined ? {} : { parent }) });
     const thread = threads.take();
+    let leftOut = 0;
     try {
       await store.applyLayer(key, layout.content.path(digest), {
         ...settings,
         ...waiting,
         thread,
         expect: { digest, diffId, size, compression },
+        onWarning: (warning) => {
+          if (warning.kind !== 'metadata') leftOut++;
+          onWarning?.(warning);
+        },
         ...(onProgress ? { onProgress: ({ bytes }) => onProgress({ digest, bytes, size }) } : {}),
       });
       threads.give(thread);
       await below;
-      await store.commit(chainId, key, late ? { parent } : {});
+      const labels = leftOut ? { [LEFT_OUT]: String(leftOut) } : {};
+      await store.commit(chainId, key, { labels, ...(late ? { parent } : {}) });
       unpacked.add(digest);
     } catch (error) {
       await store.remove(key).catch(() => {});
       throw error;
     }
   }
+}
+
+/** Label of a layer's snapshot: how many devices, attributes and owners could not be made as its archive has them. */
+const LEFT_OUT = 'iso.left-out';
+
+/** Refuses a layer that is less than its name says, where nobody asked for such. */
+async function checkWhole(store: Store, chainId: string, unsupported: UnpackSettings['unsupported']): Promise<void> {
+  if (unsupported === 'warn') return;
+  const { [LEFT_OUT]: leftOut } = (await store.stat(chainId)).labels;
+  if (leftOut === undefined) return;
+  const message = `${leftOut} devices, attributes or owners were left out when it was unpacked`;
+  const hint =
+    'remove it and what lies on it, and unpack it where they can be made; or take it with unsupported: "warn"';
+  throw new StoreError('incomplete', message, { snapshot: chainId, hint });
 }
 
 /** How many layers are unpacked at once: no more than there are processors, or than have enough to do. */

@@ -1,14 +1,11 @@
 import { O } from '@iso/sys';
-import { check, close, ERRNO, open, tryMknod, tryOpen, tryOpenInRoot, tryUnlink, tryUtimens } from '../file/call.js';
+import { check, close, ERRNO, open, tryOpen, tryUnlink, tryUtimens } from '../file/call.js';
 import { readDirectory, removeTree } from '../file/directory.js';
 import { stat, tryStat } from '../file/stat.js';
-import { setXattr, throughProc } from '../file/xattr.js';
 import type { ExtractFormat } from './extract.js';
-import { joinReal, type Parent } from './parents.js';
-import { opaqueName, overlayPrefix, whiteoutName } from './whiteout.js';
-
-const S_IFCHR = 0o020000;
-const S_IFREG = 0o100000;
+import { makeOpaque, makeWhiteout } from './mark.js';
+import { joinReal, openReal, type Parent } from './parents.js';
+import { whiteoutName } from './whiteout.js';
 
 /**
  * What a layer hides of the layers below it. The order of an archive does not matter: a whiteout hides what is below and never
@@ -23,6 +20,8 @@ export class Below {
   readonly #whiteouts = new Set<string>();
   /** Directories that hide all below them. */
   readonly #opaque = new Set<string>();
+  /** Directories that are other ones than those of their names below, which this layer hides. */
+  readonly renewed: Set<string> = new Set();
   /** Of a plain copy: what this layer brought, with the directories that it lies in. */
   readonly #own = new Set<string>();
   /** Of a plain copy: when directories were changed before this layer changed what is in them. */
@@ -46,12 +45,13 @@ export class Below {
    *
    * @param directory - where
    * @param base - its name
-   * @returns whether the layer had hidden it before: a directory must still hide what is below
+   * @returns whether the layer had hidden it before: a directory must still hide what is below, see {@link Below.renew}
    */
-  own({ fd, real }: Parent, base: Buffer): boolean {
+  own({ fd, real }: Pick<Parent, 'fd' | 'real'>, base: Buffer): boolean {
+    if (this.#format === 'tree') return false;
     if (this.#format === 'plain') {
       this.#keepTime(fd, real);
-      for (let path = joinReal(real, base); path && !this.#own.has(path); path = directoryOf(path)) this.#own.add(path);
+      this.#bring(joinReal(real, base));
       return false;
     }
     if (this.#whiteouts.size === 0 || !this.#whiteouts.delete(joinReal(real, base))) return false;
@@ -66,9 +66,11 @@ export class Below {
     const old = tryStat(fd, name);
     const path = joinReal(real, name);
     if (this.#format === 'plain') {
+      // It lies in directories that the layer has, as one of a file would.
+      this.#bring(real);
       if (typeof old === 'number') return;
       if (this.#own.has(path)) {
-        if (old.type === 'directory') this.#within(fd, name, path);
+        if (old.type === 'directory' && !this.renewed.has(path)) this.renew({ fd, real }, name);
         return;
       }
       this.#keepTime(fd, real);
@@ -77,32 +79,40 @@ export class Below {
       return;
     }
     if (typeof old === 'number') {
-      this.#mark(fd, name);
+      if (this.#format !== 'tree') makeWhiteout(fd, name, this.#format);
       this.#whiteouts.add(path);
-    } else if (old.type === 'directory') this.hideAllOf(fd, real, name);
+    } else if (old.type === 'directory' && !this.renewed.has(path)) this.renew({ fd, real }, name);
   }
 
   /** An opaque directory: all that is below it is gone. */
   hideAll({ fd, real }: Pick<Parent, 'fd' | 'real'>): void {
     if (this.#base || this.#opaque.has(real)) return;
     this.#opaque.add(real);
-    if (this.#format === 'overlay' || this.#format === 'userxattr') {
-      setXattr(throughProc(fd), `${overlayPrefix(this.#format)}opaque`, Buffer.from('y'), OPAQUE_HINT);
-    } else if (this.#format === 'aufs') {
-      check(tryMknod(fd, opaqueName, S_IFREG | 0o444, 0), 'mknodat', opaqueName);
-    } else {
+    if (this.#format === 'plain') {
+      this.#bring(real);
       const readable = open(fd, DOT, O.RDONLY | O.DIRECTORY);
       try {
         this.#removeForeign(readable, real);
       } finally {
         close(readable);
       }
-    }
+    } else if (this.#format !== 'tree') makeOpaque(fd, this.#format);
   }
 
-  /** The same for a directory by its name. */
-  hideAllOf(directory: number, real: string, name: Buffer): void {
-    this.#within(directory, name, joinReal(real, name));
+  /** A directory of this layer is a new one, whatever has its name below: nothing of that shows, nor what that was. */
+  renew({ fd: directory, real: above }: Pick<Parent, 'fd' | 'real'>, name: Buffer): void {
+    if (this.#base || this.#format === 'tree') return;
+    const real = joinReal(above, name);
+    // The mark may be that of a directory which is gone.
+    this.#opaque.delete(real);
+    const fd = open(directory, name, O.RDONLY | O.DIRECTORY);
+    try {
+      this.hideAll({ fd, real });
+    } finally {
+      close(fd);
+    }
+    this.renewed.add(real);
+    this.#times.delete(real);
   }
 
   /** Removes whiteouts inside of opaque directories, where readdir would show them; sets times of directories that the layer may say nothing of. */
@@ -111,20 +121,15 @@ export class Below {
       for (const path of this.#whiteouts) if (this.#isHidden(path)) this.#unmark(path);
     }
     for (const [path, time] of this.#times) {
-      const fd = tryOpenInRoot(this.#root, Buffer.from(path, 'latin1'), O.RDONLY | O.DIRECTORY);
+      const fd = openReal(this.#root, path, O.RDONLY | O.DIRECTORY);
       if (fd < 0) continue;
       tryUtimens(fd, null, time);
       close(fd);
     }
   }
 
-  #within(directory: number, name: Buffer, real: string): void {
-    const fd = open(directory, name, O.RDONLY | O.DIRECTORY);
-    try {
-      this.hideAll({ fd, real });
-    } finally {
-      close(fd);
-    }
+  #bring(real: string): void {
+    for (let path = real; path && !this.#own.has(path); path = directoryOf(path)) this.#own.add(path);
   }
 
   #keepTime(fd: number, real: string): void {
@@ -140,11 +145,13 @@ export class Below {
       if (!this.#own.has(path)) {
         removeTree(fd, name);
         removed = true;
-      } else if (!this.#opaque.has(path)) {
+      } else if (this.#opaque.has(path)) this.renewed.add(path);
+      else {
         const child = tryOpen(fd, name, O.RDONLY | O.DIRECTORY);
         if (child === -ERRNO.ENOTDIR || child === -ERRNO.ELOOP) continue;
         check(child, 'openat', name);
         this.#opaque.add(path);
+        this.renewed.add(path);
         try {
           this.#removeForeign(child, path);
         } finally {
@@ -155,19 +162,9 @@ export class Below {
     if (removed) this.#removed();
   }
 
-  #mark(fd: number, name: Buffer): void {
-    const made =
-      this.#format === 'aufs' ? tryMknod(fd, whiteoutName(name), S_IFREG | 0o444, 0) : tryMknod(fd, name, S_IFCHR, 0);
-    check(made, 'mknodat', name, 'whiteouts in a user namespace need Linux 5.8');
-  }
-
   #unmark(path: string): void {
     const slash = path.lastIndexOf('/');
-    const fd = tryOpenInRoot(
-      this.#root,
-      Buffer.from(path.slice(0, Math.max(slash, 0)), 'latin1'),
-      O.PATH | O.DIRECTORY,
-    );
+    const fd = openReal(this.#root, path.slice(0, Math.max(slash, 0)), O.PATH | O.DIRECTORY);
     if (fd < 0) return;
     const name = Buffer.from(path.slice(slash + 1), 'latin1');
     const old = tryStat(fd, name);
@@ -187,8 +184,6 @@ export class Below {
 }
 
 const DOT = Buffer.from('.');
-const OPAQUE_HINT =
-  'trusted.* attributes need CAP_SYS_ADMIN outside of user namespaces: use the format userxattr there';
 
 function directoryOf(path: string): string {
   const slash = path.lastIndexOf('/');

@@ -25,7 +25,7 @@ import { ArchiveError } from '../tar/error.js';
 import type { TarHandler } from '../tar/parser.js';
 import { Below } from './below.js';
 import { Defaults } from './defaults.js';
-import { joinReal, type Parent, Parents } from './parents.js';
+import { joinReal, openReal, type Parent, Parents } from './parents.js';
 import { cleanPath, depthOf, splitPath } from './path.js';
 import { appliedXattr, opaqueName, whiteoutMeaning } from './whiteout.js';
 
@@ -40,7 +40,10 @@ export type ExtractFormat = 'overlay' | 'userxattr' | 'aufs' | 'plain' | 'tree';
 
 /** Something that was not made as the archive says. */
 export interface ExtractWarning {
-  /** `device`, `xattr`, `owner`: the file system or the caller's privileges did not allow it; `metadata`: aufs's own files. */
+  /**
+   * `device`, `xattr`, `owner`: the file system or the caller's privileges did not allow it, what is there is less than the archive says;
+   * `metadata`: what never belongs to a layer's content: aufs's own files, attributes of a machine.
+   */
   kind: 'device' | 'xattr' | 'owner' | 'metadata';
   /** The entry. */
   path: Buffer;
@@ -58,12 +61,24 @@ export interface ExtractSettings {
   owner?: 'archive' | 'caller';
   /** Ids of the archive and what they become. */
   idmap?: IdMaps;
-  /** What cannot be made here (devices, attributes, owners) is an error, or left out with a warning. Default `error`. */
+  /**
+   * What cannot be made here (devices, attributes, owners) is an error, or left out with a warning; a file whose owner could not be set
+   * loses its setuid and setgid bits then. Default `error`.
+   */
   unsupported?: 'error' | 'warn';
   /** Components that a path may have; default 1024. */
   maxDepth?: number;
+  /** What archives that were unpacked there before made without a word on it: their `Unpacked.implied`. */
+  implied?: readonly Uint8Array[];
 }
 
+interface Owner {
+  uid: number;
+  gid: number;
+}
+
+/** The bits that let a program run as its file's owner or group. */
+const SETID = 0o6000;
 const KINDS = { character: 0o020000, block: 0o060000, fifo: 0o010000 } as const;
 const NEW_FILE = O.CREAT | O.EXCL | O.WRONLY;
 
@@ -81,8 +96,10 @@ export class Extractor implements TarHandler {
   readonly #warn: (warning: ExtractWarning) => void;
   readonly #parents: Parents;
   readonly #below: Below;
-  /** Directories whose attributes are still to be set. */
+  /** Directories whose attributes are still to be set, by where they really are. */
   readonly #directories = new Map<string, TarEntry>();
+  /** Directories that were missing and were made, and that nothing has been said of; by where they really are. */
+  readonly #made: Set<string>;
   #file: { fd: number; entry: TarEntry; at: number; parent: Parent } | undefined;
   readonly #defaults = new Defaults();
 
@@ -98,14 +115,16 @@ export class Extractor implements TarHandler {
     this.#layer = this.#format === 'plain' || this.#format === 'tree' ? undefined : this.#format;
     this.#asArchived = (settings.owner ?? (process.geteuid?.() === 0 ? 'archive' : 'caller')) === 'archive';
     this.#warn = warn;
-    this.#parents = new Parents(this.#root);
+    // The root is there, and as it was until an archive tells of it.
+    const implied = settings.implied ?? [EMPTY_PATH];
+    this.#made = new Set(implied.map((path) => Buffer.from(path).toString('latin1')));
     this.#below = new Below(this.#root, this.#format, settings.base ?? false, () => this.#parents.clear());
+    this.#parents = new Parents(this.#root, (directory, name) => this.#makeImplied(directory, name));
   }
 
-  /** Directories that the archive holds files of and says nothing about, each behind the one that it lies in; empty is the root. */
+  /** Directories that archives hold files of and say nothing about, each behind the one that it lies in; empty is the root. */
   get implied(): Buffer[] {
-    const root = this.#directories.has('') ? [] : [''];
-    return [...root, ...this.#parents.made].map((path) => Buffer.from(path, 'latin1'));
+    return [...this.#made].filter((path) => !this.#below.renewed.has(path)).map((path) => Buffer.from(path, 'latin1'));
   }
 
   /** {@inheritDoc TarHandler.entry} */
@@ -116,17 +135,20 @@ export class Extractor implements TarHandler {
     }
     if (path.length === 0) return this.#rootEntry(entry);
     const { parent, base } = splitPath(path);
-    if (this.#format !== 'tree' && path.includes(METADATA) && isMetadata(path)) {
-      return this.#warn({ kind: 'metadata', path, message: 'a file of the book-keeping of aufs was left out' });
+    if (this.#format !== 'tree' && path.includes(WHITEOUT)) {
+      if (isMetadata(path)) {
+        return this.#warn({ kind: 'metadata', path, message: 'a file of the book-keeping of aufs was left out' });
+      }
+      if (liesInWhiteout(parent)) {
+        throw new ArchiveError('ERR_ARCHIVE_WHITEOUT', 'a file in a whiteout, which is no directory', { path });
+      }
     }
     const directory = this.#parents.open(parent);
     if (this.#format !== 'tree' && this.#whiteout(directory, base)) return;
-    const hidden = this.#format !== 'tree' && this.#below.own(directory, base);
+    const hidden = this.#below.own(directory, base);
     if (entry.type === 'file') this.#newFile(directory, base, entry);
-    else if (entry.type === 'directory') {
-      this.#newDirectory(directory, base, entry, path);
-      if (hidden) this.#below.hideAllOf(directory.fd, directory.real, base);
-    } else if (entry.type === 'link') this.#link(directory.fd, base, entry);
+    else if (entry.type === 'directory') this.#newDirectory(directory, base, entry, hidden);
+    else if (entry.type === 'link') this.#link(directory.fd, base, entry);
     else this.#node(directory.fd, base, entry);
   }
 
@@ -163,7 +185,10 @@ export class Extractor implements TarHandler {
   /** Sets what directories were to get, and removes whiteouts that hide nothing. */
   finish(): void {
     this.#below.finish();
-    for (const path of this.#parents.made) this.#finishImplied(path);
+    for (const path of this.#made) if (path !== '') this.#finishImplied(path);
+    for (const path of this.#below.renewed) {
+      if (!this.#made.has(path) && !this.#directories.has(path)) this.#finishImplied(path);
+    }
     const paths = [...this.#directories].reverse();
     for (const [key, entry] of paths) {
       const fd = this.#openDirectory(key);
@@ -180,32 +205,32 @@ export class Extractor implements TarHandler {
     }
   }
 
-  /** Nobody said what it is: as the programs of others make it, 0755 and root's. */
+  /** Nobody said what it is: as the programs of others make it, 0755 and root's, whatever one that was hidden had there. */
   #finishImplied(path: string): void {
     const fd = this.#openDirectory(path);
     if (fd === undefined) {
-      this.#parents.made.delete(path);
+      this.#made.delete(path);
       return;
     }
     try {
       const name = Buffer.from(path, 'latin1');
       const { idmap } = this.#settings;
-      if (this.#asArchived && idmap) {
-        check(attempt('fchown', fd, mapId(idmap.uid, 0), mapId(idmap.gid, 0)), 'fchown', name);
-      }
+      const root = idmap ? { uid: mapId(idmap.uid, 0), gid: mapId(idmap.gid, 0) } : { uid: 0, gid: 0 };
+      const another = idmap !== undefined || this.#below.renewed.has(path);
+      if (this.#asArchived && another) this.#chown(name, root, attempt('fchown', fd, root.uid, root.gid));
       // Not what the caller's umask left of it.
       check(attempt('fchmod', fd, 0o755), 'fchmod', name);
+      if (this.#format === 'plain') dropXattrs(fd, (attribute) => appliedXattr(attribute, undefined) === undefined);
     } finally {
       close(fd);
     }
   }
 
   /** One that was replaced since by something else is passed over, as is one below it. */
-  #openDirectory(key: string): number | undefined {
-    const path = Buffer.from(key, 'latin1');
-    const fd = tryOpenInRoot(this.#root, path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+  #openDirectory(real: string): number | undefined {
+    const fd = openReal(this.#root, real, O.RDONLY | O.DIRECTORY);
     if (fd === -ERRNO.ENOENT || fd === -ERRNO.ENOTDIR || fd === -ERRNO.ELOOP) return undefined;
-    return check(fd, 'openat2', path);
+    return check(fd, 'openat2', Buffer.from(real, 'latin1'));
   }
 
   /** Closes what is open. */
@@ -219,6 +244,7 @@ export class Extractor implements TarHandler {
     if (entry.type !== 'directory') {
       throw new ArchiveError('ERR_ARCHIVE_PATH', `a ${entry.type} in place of the root`, { path: entry.path });
     }
+    this.#made.delete('');
     this.#directories.set('', entry);
   }
 
@@ -241,7 +267,9 @@ export class Extractor implements TarHandler {
     this.#file = { fd, entry, at: 0, parent };
   }
 
-  #newDirectory({ fd: at, real }: Parent, base: Buffer, entry: TarEntry, path: Buffer): void {
+  #newDirectory(parent: Parent, base: Buffer, entry: TarEntry, hidden: boolean): void {
+    const { fd: at, real } = parent;
+    let replaced = hidden;
     let made = tryMkdir(at, base, 0o700);
     if (made === -ERRNO.EEXIST) {
       const old = tryStat(at, base);
@@ -250,13 +278,37 @@ export class Extractor implements TarHandler {
       else {
         this.#clearPlace(at, base);
         made = tryMkdir(at, base, 0o700);
+        replaced = true;
       }
     }
     check(made, 'mkdirat', entry.path);
-    this.#parents.made.delete(joinReal(real, base));
-    const key = path.toString('latin1');
+    // What was there hid all of that name below, and so does this.
+    if (replaced) this.#below.renew(parent, base);
+    const key = joinReal(real, base);
+    this.#made.delete(key);
     this.#directories.delete(key);
     this.#directories.set(key, entry);
+  }
+
+  /** A directory that an entry lies in, and that is not there. */
+  #makeImplied(parent: Pick<Parent, 'fd' | 'real'>, base: Buffer): number {
+    const { fd: at, real } = parent;
+    let replaced = this.#below.own(parent, base);
+    let made = tryMkdir(at, base, 0o755);
+    const old = made === -ERRNO.EEXIST && this.#layer ? tryStat(at, base) : undefined;
+    // A whiteout of an archive before this one.
+    if (typeof old === 'object' && isWhiteout(old)) {
+      check(tryUnlink(at, base), 'unlinkat', base);
+      made = tryMkdir(at, base, 0o755);
+      replaced = true;
+    }
+    if (made < 0) return made;
+    if (replaced) this.#below.renew(parent, base);
+    const key = joinReal(real, base);
+    this.#made.add(key);
+    // Of one that was there before and is gone.
+    this.#directories.delete(key);
+    return 0;
   }
 
   #link(at: number, base: Buffer, entry: TarEntry): void {
@@ -291,15 +343,17 @@ export class Extractor implements TarHandler {
     const call = entry.type === 'symlink' ? 'symlinkat' : 'mknodat';
     if (made === -ERRNO.EPERM && entry.device) {
       const hint = 'device nodes need CAP_MKNOD outside of user namespaces';
-      return this.#cannot('device', entry, () => check(made, call, entry.path, hint));
+      return this.#cannot('device', entry.path, () => check(made, call, entry.path, hint));
     }
     check(made, call, entry.path);
     const fd = check(tryOpen(at, base, O.PATH), 'openat', entry.path);
     try {
       const path = procPath(fd);
       const owner = this.#ownerOf(entry);
-      if (owner) this.#chown(entry, owner, attempt('fchownat', fd, EMPTY, owner.uid, owner.gid, AT.EMPTY_PATH));
-      if (entry.type !== 'symlink') check(attempt('fchmodat', AT.FDCWD, path, entry.mode), 'fchmodat', entry.path);
+      const chown = ({ uid, gid }: Owner) => attempt('fchownat', fd, EMPTY, uid, gid, AT.EMPTY_PATH);
+      const owned = !owner || this.#chown(entry.path, owner, chown(owner));
+      const mode = owned ? entry.mode : entry.mode & ~SETID;
+      if (entry.type !== 'symlink') check(attempt('fchmodat', AT.FDCWD, path, mode), 'fchmodat', entry.path);
       this.#xattrs(throughProc(fd), entry);
       check(tryUtimens(at, base, entry.mtime), 'utimensat', entry.path);
     } finally {
@@ -315,24 +369,28 @@ export class Extractor implements TarHandler {
     const as = parent ? this.#defaults.of(fd, parent.gid) : undefined;
     const owner = this.#ownerOf(entry);
     const same = as !== undefined && owner?.uid === as.uid && owner.gid === as.gid;
-    if (!same && owner) this.#chown(entry, owner, attempt('fchown', fd, owner.uid, owner.gid));
-    if (!as || (!same && owner) || this.#defaults.modeFor(entry) !== entry.mode || entry.mode & as.umask) {
-      check(attempt('fchmod', fd, entry.mode), 'fchmod', entry.path);
+    const owned = same || !owner || this.#chown(entry.path, owner, attempt('fchown', fd, owner.uid, owner.gid));
+    // Who runs it would become somebody else than the archive says.
+    const mode = owned ? entry.mode : entry.mode & ~SETID;
+    if (!as || (!same && owner) || this.#defaults.modeFor(entry) !== mode || mode & as.umask) {
+      check(attempt('fchmod', fd, mode), 'fchmod', entry.path);
     }
     if (entry.xattrs) this.#xattrs(fd, entry);
     check(tryUtimens(fd, null, entry.mtime), 'utimensat', entry.path);
   }
 
-  #ownerOf(entry: TarEntry): { uid: number; gid: number } | undefined {
+  #ownerOf(entry: TarEntry): Owner | undefined {
     if (!this.#asArchived) return undefined;
     const { idmap } = this.#settings;
     return idmap ? { uid: mapId(idmap.uid, entry.uid), gid: mapId(idmap.gid, entry.gid) } : entry;
   }
 
-  #chown(entry: TarEntry, owner: { uid: number; gid: number }, result: number): void {
-    if (result >= 0) return;
+  /** @returns whether it is so */
+  #chown(path: Buffer, owner: Owner, result: number): boolean {
+    if (result >= 0) return true;
     const hint = `only CAP_CHOWN gives files to ${owner.uid}:${owner.gid}, in a user namespace only where that maps them`;
-    this.#cannot('owner', entry, () => check(result, 'fchown', entry.path, hint));
+    this.#cannot('owner', path, () => check(result, 'fchown', path, hint));
+    return false;
   }
 
   #xattrs(target: XattrTarget, entry: TarEntry): void {
@@ -342,24 +400,24 @@ export class Extractor implements TarHandler {
     for (const [name, value] of ordered) {
       const onDisk = appliedXattr(name, this.#layer);
       if (onDisk === undefined) {
-        this.#warn({ kind: 'xattr', path: entry.path, message: `${name} belongs to a machine and not to a layer` });
+        this.#warn({ kind: 'metadata', path: entry.path, message: `${name} belongs to a machine and not to a layer` });
         continue;
       }
       const result = trySetXattr(target, onDisk, value);
       if (result >= 0) continue;
-      this.#cannot('xattr', entry, () => check(result, `setxattr ${name}`, entry.path, XATTR_HINT));
+      this.#cannot('xattr', entry.path, () => check(result, `setxattr ${name}`, entry.path, XATTR_HINT));
     }
   }
 
   /** Throws, or warns where that was asked for. */
-  #cannot(kind: ExtractWarning['kind'], entry: TarEntry, fail: () => void): void {
+  #cannot(kind: ExtractWarning['kind'], path: Buffer, fail: () => void): void {
     try {
       fail();
     } catch (error) {
       if (this.#settings.unsupported !== 'warn' || !KernelError.is(error, 'EPERM', 'EACCES', 'EOPNOTSUPP', 'EINVAL')) {
         throw error;
       }
-      this.#warn({ kind, path: entry.path, message: error.message });
+      this.#warn({ kind, path, message: error.message });
     }
   }
 
@@ -372,11 +430,13 @@ export class Extractor implements TarHandler {
 }
 
 const EMPTY = Buffer.from('\0');
+const EMPTY_PATH = Buffer.alloc(0);
 const CAPABILITY = 'security.capability';
 const XATTR_HINT =
   'user.* is for files and directories, trusted.* and security.* need privileges; not every file system has all of them';
 
-/** Aufs keeps its own files, and directories of them, under names that begin so; the opaque mark alone has a meaning. */
+/** What names of whiteouts begin with; and those of aufs's own files and directories, of which the opaque mark alone has a meaning. */
+const WHITEOUT = '.wh.';
 const METADATA = '.wh..wh.';
 
 function isMetadata(path: Buffer): boolean {
@@ -386,6 +446,13 @@ function isMetadata(path: Buffer): boolean {
     parts.some((part) => part.startsWith(METADATA)) ||
     (last.startsWith(METADATA) && !opaqueName.equals(Buffer.from(last)))
   );
+}
+
+function liesInWhiteout(parent: Buffer): boolean {
+  return parent
+    .toString('latin1')
+    .split('/')
+    .some((part) => part.startsWith(WHITEOUT));
 }
 
 function noLink(entry: TarEntry, why: string): ArchiveError {

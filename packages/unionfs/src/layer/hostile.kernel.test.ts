@@ -255,6 +255,16 @@ describe('an archive that wants too much', () => {
     expect(code(await attack([file('d/'.repeat(2500).concat('f'))], { maxDepth: 5000 }))).toBe('ENAMETOOLONG');
   });
 
+  it('of letters in a name, which the error tells', async () => {
+    const long = 'n'.repeat(300);
+    for (const path of [`d/${long}/f`, `d/${long}`, `d/${long}/`]) {
+      const error = await attack([file(path, '')].map((part) => (path.endsWith('/') ? directory(path) : part)));
+      expect(error).toMatchObject({ code: 'ENAMETOOLONG', message: expect.stringContaining(`d/${long}`) });
+    }
+    const deep = await attack([file(`${'d/'.repeat(2500)}f`)], { maxDepth: 5000 });
+    expect(deep).toMatchObject({ code: 'ENAMETOOLONG', message: expect.stringContaining('("d/d/d/') });
+  });
+
   it('of an extended header', async () => {
     expect(code(await attack([pax({ path: 'x'.repeat(2 << 20) }), file('x')]))).toBe('ERR_ARCHIVE_LIMIT');
   });
@@ -317,6 +327,16 @@ describe('an archive on which programs disagree', () => {
     expect(await attack([pax({ size: '4' }), long, file('x', 'data'), file('y', 'more')])).toBeUndefined();
     expect(readdirSync(at('root')).sort()).toEqual(['long', 'y']);
     expect(readFileSync(join(at('root'), 'long'), 'utf8')).toBe('data');
+  });
+
+  it.skipIf(!root)(`refuses a file in a whiteout, which would be a directory of that name${needs}`, async () => {
+    for (const format of ['overlay', 'plain', 'aufs'] as const) {
+      for (const path of ['.wh.foo/bar', 'd/.wh.foo/e/bar', '.wh.foo/.wh.bar']) {
+        expect(await attack([file(path)], { format })).toMatchObject({ code: 'ERR_ARCHIVE_WHITEOUT' });
+      }
+      expect(await attack([file('x.wh.foo/bar')], { format })).toBeUndefined();
+    }
+    expect(await attack([file('.wh.foo/bar')], { format: 'tree' })).toBeUndefined();
   });
 
   it('refuses a wrong sum, a cut header, an entry after zeros and unknown types', async () => {

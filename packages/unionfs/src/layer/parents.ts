@@ -1,5 +1,5 @@
-import { KernelError, O } from '@iso/sys';
-import { close, ERRNO, procPath, readlink, text, tryMkdir, tryOpenInRoot } from '../file/call.js';
+import { KernelError, O, RESOLVE } from '@iso/sys';
+import { close, ERRNO, procPath, readlink, text, tryOpenInRoot } from '../file/call.js';
 import { stat } from '../file/stat.js';
 import { getXattr, throughProc } from '../file/xattr.js';
 import { ArchiveError } from '../tar/error.js';
@@ -14,6 +14,13 @@ export interface Parent {
   gid: number;
 }
 
+/**
+ * Makes a directory that is missing, or in whose place there is what the layer has hidden.
+ *
+ * @returns 0, or minus the error number
+ */
+type MakeDirectory = (directory: Pick<Parent, 'fd' | 'real'>, name: Buffer) => number;
+
 const LIMIT = 64;
 
 /**
@@ -24,13 +31,16 @@ export class Parents {
   readonly #root: number;
   readonly #prefix: number;
   readonly #open = new Map<string, Parent>();
-  /** Directories that were missing and were made here, by their real path. */
-  readonly made: Set<string> = new Set();
+  readonly #make: MakeDirectory;
   #last: { path: Buffer; parent: Parent } | undefined;
 
-  /** @param root - a directory's descriptor, which stays the caller's */
-  constructor(root: number) {
+  /**
+   * @param root - a directory's descriptor, which stays the caller's
+   * @param make - makes what is missing
+   */
+  constructor(root: number, make: MakeDirectory) {
     this.#root = root;
+    this.#make = make;
     // From the root of this process's view, or of another mount that cannot be seen from here: a prefix in any case.
     this.#prefix = realPath(root).length;
   }
@@ -74,38 +84,46 @@ export class Parents {
   }
 
   #resolve(path: Buffer): Parent {
-    let fd = tryOpenInRoot(this.#root, path, O.PATH | O.DIRECTORY);
-    if (fd === -ERRNO.ENOENT && path.length) {
-      this.#make(path);
-      fd = tryOpenInRoot(this.#root, path, O.PATH | O.DIRECTORY);
-    }
-    if (fd < 0) throw unreachable(path, fd);
+    const fd = this.#reach(path);
     const inherits = getXattr(throughProc(fd), 'system.posix_acl_default') !== undefined;
     return { fd, real: this.#realOf(fd), gid: inherits ? -1 : stat(fd, null).gid };
   }
 
-  #realOf(fd: number): string {
-    return realPath(fd).slice(this.#prefix).replace(/^\//, '');
+  /** Opens a directory, and makes what is missing of it. */
+  #reach(path: Buffer): number {
+    const found = tryOpenInRoot(this.#root, path, O.PATH | O.DIRECTORY);
+    if (found >= 0) return found;
+    if ((found !== -ERRNO.ENOENT && found !== -ERRNO.ENOTDIR) || path.length === 0) throw unreachable(path, found);
+    const { parent, base } = splitPath(path);
+    const at = this.#reach(parent);
+    try {
+      const made = this.#make({ fd: at, real: this.#realOf(at) }, base);
+      if (made < 0) throw unreachable(path, made === -ERRNO.EEXIST && found === -ERRNO.ENOTDIR ? found : made);
+    } finally {
+      close(at);
+    }
+    const fd = tryOpenInRoot(this.#root, path, O.PATH | O.DIRECTORY);
+    if (fd < 0) throw unreachable(path, fd);
+    return fd;
   }
 
-  #make(path: Buffer): void {
-    const { parent, base } = splitPath(path);
-    let at = tryOpenInRoot(this.#root, parent, O.PATH | O.DIRECTORY);
-    if (at === -ERRNO.ENOENT && parent.length) {
-      this.#make(parent);
-      at = tryOpenInRoot(this.#root, parent, O.PATH | O.DIRECTORY);
-    }
-    if (at < 0) throw unreachable(parent, at);
-    const made = tryMkdir(at, base, 0o755);
-    if (made === 0) this.made.add(joinReal(this.#realOf(at), base));
-    close(at);
-    if (made < 0) throw unreachable(path, made);
+  #realOf(fd: number): string {
+    return realPath(fd).slice(this.#prefix).replace(/^\//, '');
   }
 }
 
 /** A name in a directory of {@link Parent.real}. */
 export function joinReal(real: string, name: Buffer): string {
   return real ? `${real}/${name.toString('latin1')}` : name.toString('latin1');
+}
+
+/**
+ * Opens what is remembered by {@link Parent.real}: where a link has come in its way since, that is another file, and not followed.
+ *
+ * @returns the descriptor, or minus the error number
+ */
+export function openReal(root: number, real: string, flags: number): number {
+  return tryOpenInRoot(root, Buffer.from(real, 'latin1'), flags, RESOLVE.IN_ROOT | RESOLVE.NO_SYMLINKS);
 }
 
 /** Faster than a call of native code for names of this length. */
@@ -130,5 +148,6 @@ function unreachable(path: Buffer, errno: number): Error {
   };
   const reason = why[-errno];
   if (reason) return new ArchiveError('ERR_ARCHIVE_PATH', `a directory cannot be reached: ${reason}`, { path });
-  return new KernelError(errno, { syscall: 'openat2', path: text(path) });
+  const name = text(path);
+  return new KernelError(errno, { syscall: 'openat2', path: name, call: `openat2(${JSON.stringify(name)})` });
 }

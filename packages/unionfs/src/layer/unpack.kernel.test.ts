@@ -1,6 +1,17 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -231,6 +242,29 @@ describe('a layer that is not what it should be', () => {
     await expect(unpackLayer(endless(), folder, { signal: controller.signal })).rejects.toThrow('enough');
   });
 
+  it('gives up while a FIFO stalls, and takes one that goes on', async () => {
+    execFileSync('mkfifo', [at('fifo')]);
+    mkdirSync(at('out'));
+    const enough = new Error('enough');
+    const start = performance.now();
+    for (const writes of [false, true]) {
+      const writer = writes ? openSync(at('fifo'), 'r+') : undefined;
+      if (writer !== undefined) writeSync(writer, entries({ path: 'f', content: 'hello' }).subarray(0, 700));
+      const stop = new AbortController();
+      setTimeout(() => stop.abort(enough), 100);
+      await expect(unpackLayer(at('fifo'), at('out'), { signal: stop.signal })).rejects.toBe(enough);
+      if (writer !== undefined) closeSync(writer);
+    }
+    expect(performance.now() - start).toBeLessThan(20_000);
+    writeFileSync(at('a.tar'), Buffer.concat([entries({ path: 'g', content: Buffer.alloc(300_000, 7) }), tarEnd()]));
+    const late = spawn('sh', ['-c', 'sleep 0.2; cat "$1" >"$2"', 'sh', at('a.tar'), at('fifo')], { stdio: 'ignore' });
+    const { digest } = await unpackLayer(at('fifo'), at('out'), { expect: { digest: sha256(at('a.tar')) } });
+    expect(digest).toBe(sha256(at('a.tar')));
+    expect(statSync(at('out/g')).size).toBe(300_000);
+    if (late.exitCode === null) await once(late, 'exit');
+    await expect(unpackLayer(at('nothing'), at('out'))).rejects.toMatchObject({ name: 'KernelError', code: 'ENOENT' });
+  });
+
   it('hands on the error of its source', async () => {
     async function* broken() {
       yield entries({ path: 'x', content: 'hello' });
@@ -350,13 +384,15 @@ describe('whiteouts', () => {
 
 describe('a plain user', () => {
   it.skipIf(!root)(`is told what cannot be made, or warned where that was asked for${needs}`, async () => {
-    writeFileSync(
-      at('a.tar'),
-      Buffer.concat([
-        entries({ path: 'null', type: 'character', device: { major: 1, minor: 3 } }, { path: 'f' }),
-        Buffer.alloc(1024),
-      ]),
-    );
+    const setid = { mode: 0o6755, uid: 5, gid: 6 };
+    const files = [
+      { path: 'null', type: 'character' as const, device: { major: 1, minor: 3 } },
+      { path: 'f', mode: 0o4755 },
+      { path: 'others', ...setid },
+      { path: 'others.d', type: 'directory' as const, ...setid },
+      { path: 'fifo', type: 'fifo' as const, ...setid },
+    ];
+    writeFileSync(at('a.tar'), Buffer.concat([entries(...files), Buffer.alloc(1024)]));
     mkdirSync(at('out'));
     execFileSync('chown', ['65534:65534', at('out')]);
     const run = (settings: string) =>
@@ -379,7 +415,11 @@ describe('a plain user', () => {
       );
     execFileSync('chmod', ['777', at('out')]);
     expect(run('{}')).toContain('EPERM device nodes need CAP_MKNOD');
-    expect(run(`{ unsupported: 'warn' }`)).toContain('warned device');
-    expect(readdirSync(at('out'))).toEqual(['f']);
+    expect(run(`{ unsupported: 'warn' }`)).toContain('warned device,owner,owner,owner');
+    const modes = readdirSync(at('out')).map(
+      (name) => `${name} ${(statSync(at(`out/${name}`)).mode & 0o7777).toString(8)}`,
+    );
+    // What runs as its owner must not do so as another one.
+    expect(modes.sort()).toEqual(['f 4755', 'fifo 755', 'others 755', 'others.d 755']);
   });
 });

@@ -1,6 +1,9 @@
 import { open } from 'node:fs/promises';
 import { Fd } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
+import { kernel } from '../file/node.js';
 import type { ExtractWarning } from './extract.js';
+import { openFifo } from './fifo.js';
 import { LayerThread } from './thread.js';
 import { type PackedError, unpackError } from './transport.js';
 import type { Unpacked, UnpackProgress, UnpackSettings } from './unpacker.js';
@@ -16,6 +19,8 @@ export interface UnpackOptions extends UnpackSettings {
   onProgress?: (at: UnpackProgress) => void;
   /** Told what was not made as the archive says. */
   onWarning?: (warning: ExtractWarning) => void;
+  /** Told at the end, also where it fails: {@link Unpacked.implied}, for who goes on in the same directory. */
+  onImplied?: (directories: Buffer[]) => void;
 }
 
 type Report =
@@ -23,7 +28,7 @@ type Report =
   | { warning: ExtractWarning }
   | { taken: true }
   | { result: Unpacked }
-  | { error: PackedError };
+  | { error: PackedError; implied: Uint8Array[] };
 
 /** Chunks that are on their way to the worker before it has taken one. */
 const AHEAD = 8;
@@ -64,10 +69,14 @@ export async function unpackLayer(
   directory: string | Fd,
   options: UnpackOptions = {},
 ): Promise<Unpacked> {
-  const { signal, thread, onProgress, onWarning, ...settings } = options;
+  const { signal, thread, onProgress, onWarning, onImplied, ...settings } = options;
+  checkArgument('source', source, 'a path or bytes as they come');
+  checkArgument('directory', directory, 'a path or an open directory');
   signal?.throwIfAborted();
   using root = typeof directory === 'string' ? Fd.open(directory, { directory: true }) : Fd.borrow(directory);
-  await using file = typeof source === 'string' ? await open(source) : undefined;
+  using fifo = typeof source === 'string' ? await openFifo(source) : undefined;
+  const chunks = typeof source === 'string' ? fifo : source;
+  await using file = typeof source === 'string' && !fifo ? await kernel(open(source)) : undefined;
   const own = thread ?? new LayerThread();
   const worker = own.take();
   const order = (message: Order, transfer: ArrayBuffer[] = []) => worker.postMessage(message, transfer);
@@ -88,10 +97,11 @@ export async function unpackLayer(
       } else {
         answered = true;
         taken();
-        if ('result' in report) {
-          const { implied, ...result } = report.result;
-          resolve({ ...result, implied: implied.map((path) => Buffer.from(path)) });
-        } else reject(signal?.aborted ? signal.reason : unpackError(report.error));
+        const told = 'result' in report ? report.result.implied : report.implied;
+        const implied = told.map((path) => Buffer.from(path));
+        onImplied?.(implied);
+        if ('result' in report) resolve({ ...report.result, implied });
+        else reject(signal?.aborted ? signal.reason : unpackError(report.error));
       }
     });
     worker.on('error', reject);
@@ -105,7 +115,7 @@ export async function unpackLayer(
   done.catch(() => {});
   try {
     order({ job: { directory: root.number, settings, source: file?.fd } });
-    if (typeof source !== 'string') await feed(source);
+    if (chunks) await feed(chunks);
     return await done;
   } finally {
     signal?.removeEventListener('abort', abort);
@@ -119,8 +129,8 @@ export async function unpackLayer(
     if (!thread) await own.close();
   }
 
-  async function feed(chunks: AsyncIterable<Uint8Array>): Promise<void> {
-    const iterator = chunks[Symbol.asyncIterator]();
+  async function feed(bytes: AsyncIterable<Uint8Array>): Promise<void> {
+    const iterator = bytes[Symbol.asyncIterator]();
     // A source that never answers must not hold up the end.
     const ending = done.then(
       () => undefined,

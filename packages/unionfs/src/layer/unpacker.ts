@@ -38,7 +38,8 @@ export interface Unpacked {
   entries: number;
   /**
    * Directories that the archive holds files of and says nothing about, parents first; the empty path is the root, which stays as it was.
-   * Others were made 0755 and root's; on layers below they are to be as they are there, see `Driver.adopt`.
+   * Others were made 0755 and root's; on layers below they are to be as they are there, see `Driver.adopt`. With those of archives before it,
+   * where `implied` told of them.
    */
   implied: Buffer[];
 }
@@ -58,6 +59,16 @@ export interface LayerSource extends AsyncIterable<Uint8Array> {
   rest?: (fd: number) => AsyncIterable<Uint8Array>;
 }
 
+/** Who is told while it is unpacked. */
+export interface UnpackHooks {
+  progress(at: UnpackProgress): void;
+  warning(warning: ExtractWarning): void;
+  /** Throws to give up. */
+  check(): void;
+  /** At the end, also where it fails: {@link Unpacked.implied}. */
+  implied?(directories: Buffer[]): void;
+}
+
 /**
  * Unpacks on the calling thread: hashes what comes, decompresses it (in zlib's own threads), hashes that in
  * another thread, which also reads what is not compressed, parses it, and makes files.
@@ -65,14 +76,14 @@ export interface LayerSource extends AsyncIterable<Uint8Array> {
  * @param source - bytes of the layer
  * @param directory - descriptor of where it goes
  * @param settings - plain data
- * @param hooks - told of progress and warnings; `check` throws to give up
+ * @param hooks - see {@link UnpackHooks}
  * @returns digests and sizes
  */
 export async function unpack(
   source: LayerSource,
   directory: number,
   settings: UnpackSettings,
-  hooks: { progress(at: UnpackProgress): void; warning(warning: ExtractWarning): void; check(): void },
+  hooks: UnpackHooks,
 ): Promise<Unpacked> {
   const { expect = {}, limits = {} } = settings;
   const compressed = createHash('sha256');
@@ -96,31 +107,35 @@ export async function unpack(
   using extractor = new Extractor(Fd.borrow(directory), settings, hooks.warning);
   const parser = new TarParser(extractor, { entries: 10_000_000, bytes: TERA, ...limits });
   const most = limits.archive ?? TERA;
-  for await (const chunk of decompress(counted(), expect.compression)) {
+  try {
+    for await (const chunk of decompress(counted(), expect.compression)) {
+      hooks.check();
+      at.archiveBytes += chunk.length;
+      if (at.archiveBytes > most) throw new ArchiveError('ERR_ARCHIVE_LIMIT', `an archive of more than ${most} bytes`);
+      if (!plain.holds(chunk)) plain.update(chunk);
+      parser.write(chunk);
+      at.entries = parser.entries;
+      hooks.progress(at);
+    }
     hooks.check();
-    at.archiveBytes += chunk.length;
-    if (at.archiveBytes > most) throw new ArchiveError('ERR_ARCHIVE_LIMIT', `an archive of more than ${most} bytes`);
-    if (!plain.holds(chunk)) plain.update(chunk);
-    parser.write(chunk);
-    at.entries = parser.entries;
-    hooks.progress(at);
+    parser.finish();
+    const diffId = await plain.digest();
+    const digest = once ? diffId : `sha256:${compressed.digest('hex')}`;
+    if (expect.size !== undefined && expect.size !== at.bytes) throw wrong('size', String(at.bytes));
+    if (expect.digest !== undefined && expect.digest !== digest) throw wrong('digest', digest);
+    if (expect.diffId !== undefined && expect.diffId !== diffId) throw wrong('diffID', diffId);
+    extractor.finish();
+    return {
+      digest,
+      diffId,
+      size: at.bytes,
+      archiveSize: at.archiveBytes,
+      entries: at.entries,
+      implied: extractor.implied,
+    };
+  } finally {
+    hooks.implied?.(extractor.implied);
   }
-  hooks.check();
-  parser.finish();
-  const diffId = await plain.digest();
-  const digest = once ? diffId : `sha256:${compressed.digest('hex')}`;
-  if (expect.size !== undefined && expect.size !== at.bytes) throw wrong('size', String(at.bytes));
-  if (expect.digest !== undefined && expect.digest !== digest) throw wrong('digest', digest);
-  if (expect.diffId !== undefined && expect.diffId !== diffId) throw wrong('diffID', diffId);
-  extractor.finish();
-  return {
-    digest,
-    diffId,
-    size: at.bytes,
-    archiveSize: at.archiveBytes,
-    entries: at.entries,
-    implied: extractor.implied,
-  };
 
   function wrong(what: string, is: string): ArchiveError {
     const should = { size: expect.size, digest: expect.digest, diffID: expect.diffId }[what];

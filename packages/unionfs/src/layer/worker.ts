@@ -77,6 +77,7 @@ async function run({ directory, settings, source }: Job): Promise<void> {
   ended = false;
   aborted = false;
   let told = 0;
+  let implied: Buffer[] = [];
   try {
     const result = await unpack(source === undefined ? received() : read(source), directory, settings, {
       progress: (at) => {
@@ -86,6 +87,7 @@ async function run({ directory, settings, source }: Job): Promise<void> {
         port?.postMessage({ progress: { ...at } });
       },
       warning: (warning) => port?.postMessage({ warning }),
+      implied: (directories) => void (implied = directories),
       check: () => {
         // Where nothing is waited for, no message arrives by itself.
         for (let next = takeNext(); next; next = takeNext()) take(next.message as Order);
@@ -94,7 +96,7 @@ async function run({ directory, settings, source }: Job): Promise<void> {
     });
     port?.postMessage({ result });
   } catch (error) {
-    port?.postMessage({ error: packError(error) });
+    port?.postMessage({ error: packError(error), implied });
   }
 }
 

@@ -1,4 +1,5 @@
 import { ImageError } from '../content/error.js';
+import { checkArgument } from '../file/argument.js';
 import { type AdmitOptions, admit } from '../image/admit.js';
 import type { Descriptor } from '../image/document.js';
 import type { ImageLayout, NamedImage } from '../image/layout.js';
@@ -32,6 +33,7 @@ export async function pullImage(
   reference: string,
   options: PullOptions = {},
 ): Promise<NamedImage> {
+  checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
   const { platform = hostPlatform(), name, unpack, limits, signal, onProgress, ...reached } = options;
   if (platform !== 'all') checkPlatform(platform);
   const parsed = parseReference(reference);
@@ -84,6 +86,7 @@ export async function pushImage(
   reference: string,
   options: PushOptions = {},
 ): Promise<Descriptor> {
+  checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
   const { from, mountFrom = [], chunkSize, signal, onProgress, ...reached } = options;
   const parsed = parseReference(reference);
   const registry = new Registry(parsed.registry, { ...reached, mirrors: [] });

@@ -80,8 +80,9 @@ export async function retitle(
     if ((parent !== undefined) !== (record.late === true))
       throw invalid('a parent is told when a snapshot is prepared, or if it was prepared late when it is committed');
     const planned = become(record);
-    // Without an archive nothing was said of the root.
-    if (record.late) state.driver.adopt?.(record.layer, planned.below, state.implied.get(record.layer) ?? [ROOT]);
+    // Without an archive nothing was said of the root. Of others than late ones it may be that somebody unpacked in their directory.
+    const implied = record.late ? (state.implied.get(record.layer) ?? [ROOT]) : [];
+    if (!record.quota) state.driver.adopt?.(record.layer, planned.below, implied);
     const moved = kind === 'committed' && record.quota !== undefined;
     if (moved) await moveIn(state, record);
     if (durable) syncLayer(state, record.layer);
@@ -110,7 +111,7 @@ export async function retitle(
     if (moved) tryUnlink(state.images.number, Buffer.from(record.layer));
     state.kept.get(record.layer)?.close();
     state.kept.delete(record.layer);
-    state.implied.delete(record.layer);
+    if (kind === 'committed') state.implied.delete(record.layer);
     return done;
   } catch (error) {
     throw explain(error, key);

@@ -13,6 +13,8 @@ import { KernelError } from '@iso/sys';
  * - `corrupt`: what is on the disk is not what the store wrote there; see `check()`
  * - `noSpace`: the file system or its quota is full
  * - `otherDriver`: the store was made with another driver
+ * - `exposed`: others can put files in the store's directory, or it is made of links
+ * - `incomplete`: a layer of which something was left out when it was unpacked, for who wants all of it
  * - `unsupported`: this driver, file system or kernel cannot do it
  */
 export type StoreReason =
@@ -26,6 +28,8 @@ export type StoreReason =
   | 'corrupt'
   | 'noSpace'
   | 'otherDriver'
+  | 'exposed'
+  | 'incomplete'
   | 'unsupported';
 
 const brand: unique symbol = Symbol.for('@iso/unionfs/StoreError');

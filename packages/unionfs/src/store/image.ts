@@ -75,7 +75,7 @@ export function createImage(state: State, { layer, below, name }: SnapshotRecord
     using from = Fd.open(state.driver.directory(parent), { directory: true });
     using to = Fd.open(inside(mount, DIFF), { directory: true });
     // A union's root shows the attributes of its uppermost layer.
-    likeDirectory(from.number, to.number, 'overlay');
+    check(likeDirectory(from.number, to.number, 'overlay'), 'fchown', Buffer.from(DIFF));
   } finally {
     state.driver.release?.(parent);
   }

@@ -1,10 +1,12 @@
-import { mkdirSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { attempt, Fd, invalid, O } from '@iso/sys';
 import type { Driver, DriverName } from '../driver/driver.js';
 import { type DriverProbe, driverNames, openDriver, probeDriver } from '../driver/probe.js';
-import { check, ERRNO, open, tryOpen, tryRename, writeAll } from '../file/call.js';
+import { check, ERRNO, open as openFile, tryOpen, tryRename, writeAll } from '../file/call.js';
 import { unlock, lock as waitFor } from '../file/lock.js';
+import { kernel } from '../file/node.js';
 import { explain, StoreError } from './error.js';
+import { openPlaces } from './places.js';
 import { type Durability, State } from './state.js';
 import { Store } from './store.js';
 
@@ -18,7 +20,10 @@ export interface OwnDriver {
 
 /** How a store is opened. */
 export interface StoreOptions {
-  /** Its directory; made where there is none. Everything of the store is in it. */
+  /**
+   * Its directory, an absolute path; made where there is none. Everything of the store is in it, and only its owner or root may write to
+   * it: layers are made with all privileges that this process has.
+   */
   root: string;
   /**
    * How layers are kept: the name of a driver, `auto` (default) for what the store was made with, or else the best that works there,
@@ -39,7 +44,8 @@ const SETTINGS = Buffer.from('store.json');
  *
  * @param options - see {@link StoreOptions}
  * @returns the store; dispose it
- * @throws StoreError `otherDriver`, `unsupported` (no driver works there, and why), `corrupt`, `noSpace`; KernelError `EACCES` …
+ * @throws StoreError `exposed`, `otherDriver`, `unsupported` (no driver works there, and why), `corrupt`, `noSpace`; KernelError `EACCES` …;
+ * `TypeError` (`ERR_INVALID_ARG_VALUE`)
  *
  * @example
  * ```ts root
@@ -63,31 +69,47 @@ const SETTINGS = Buffer.from('store.json');
  * ```
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
-  const { root, driver = 'auto', durability = 'commit', signal } = options;
-  if (!root.startsWith('/') || root.includes('\0')) throw invalid(`not an absolute path: ${JSON.stringify(root)}`);
-  if (durability !== 'commit' && durability !== 'none') throw invalid(`durability is commit or none: ${durability}`);
+  const { root, driver, durability, signal } = checkOptions(options);
+  const open: Disposable[] = [];
+  const opened = <T extends Disposable>(one: T): T => {
+    open.push(one);
+    return one;
+  };
   try {
-    mkdirSync(root, { recursive: true, mode: 0o700 });
+    await kernel(mkdir(root, { recursive: true, mode: 0o700 }));
     using directory = Fd.open(root, { directory: true });
-    const lock = Fd.own(open(directory.number, Buffer.from('lock'), O.RDWR | O.CREAT, 0o600));
-    try {
-      await waitFor(lock, 'exclusive', { signal });
-      try {
-        State.prepare(root);
-        // Room for what changes later must be there when the disk is full.
-        if (attempt('pread64', lock, Buffer.alloc(8), 8, 0) < 8) writeAll(lock.number, Buffer.alloc(8));
-        const layers = `/proc/self/fd/${directory.number}/layers`;
-        return new Store(new State(directory, lock, choose(directory, layers, driver), durability));
-      } finally {
-        if (!lock.closed) unlock(lock);
-      }
-    } catch (error) {
-      lock.close();
-      throw error;
-    }
+    const places = openPlaces(directory, root);
+    Object.values(places).forEach(opened);
+    const lock = opened(Fd.own(openFile(directory.number, Buffer.from('lock'), O.RDWR | O.CREAT, 0o600)));
+    await waitFor(lock, 'exclusive', { signal });
+    // Room for what changes later must be there when the disk is full.
+    if (attempt('pread64', lock, Buffer.alloc(8), 8, 0) < 8) writeAll(lock.number, Buffer.alloc(8));
+    const chosen = opened(choose(directory, `/proc/self/fd/${places.layers.number}`, driver));
+    const store = new Store(new State(places, lock, chosen, durability));
+    places.layers.close();
+    unlock(lock);
+    return store;
   } catch (error) {
+    for (const one of open.reverse()) one[Symbol.dispose]();
     throw explain(error);
   }
+}
+
+/** Refuses what means nothing, from programs without types. */
+function checkOptions(options: StoreOptions): Required<Omit<StoreOptions, 'signal'>> & Pick<StoreOptions, 'signal'> {
+  if (typeof options !== 'object' || options === null) throw invalid('a store is opened with options: { root: PATH }');
+  const { root, driver = 'auto', durability = 'commit', signal } = options;
+  if (typeof root !== 'string' || !root.startsWith('/') || root.includes('\0')) {
+    throw invalid(`root is not an absolute path: ${JSON.stringify(root)}`);
+  }
+  if (durability !== 'commit' && durability !== 'none') throw invalid(`durability is commit or none: ${durability}`);
+  if (!isDriver(driver)) throw invalid(`no driver is called ${JSON.stringify(driver)}: ${driverNames.join(', ')}`);
+  return { root, driver, durability, ...(signal ? { signal } : {}) };
+}
+
+function isDriver(driver: NonNullable<StoreOptions['driver']>): boolean {
+  if (typeof driver === 'string') return driver === 'auto' || driverNames.includes(driver);
+  return typeof driver?.name === 'string' && typeof driver.open === 'function';
 }
 
 /** The driver that the store was made with; the first time one is chosen and written down. */
@@ -113,7 +135,6 @@ function choose(root: Fd, layers: string, wanted: NonNullable<StoreOptions['driv
 /** The first driver that works there, or the one that is asked for, if it does. */
 function best(layers: string, wanted: DriverName | 'auto'): DriverName {
   const names = driverNames.filter((name) => wanted === 'auto' || name === wanted);
-  if (names.length === 0) throw invalid(`no driver is called ${JSON.stringify(wanted)}`);
   const probes: DriverProbe[] = [];
   for (const name of names) {
     const probe = probeDriver(name, layers);
@@ -121,10 +142,10 @@ function best(layers: string, wanted: DriverName | 'auto'): DriverName {
     probes.push(probe);
   }
   const reasons = probes.map(({ driver, reason }) => `${driver}: ${reason}`).join('; ');
-  throw new StoreError(
-    'unsupported',
-    `${wanted === 'auto' ? 'no driver works' : 'it does not work'} here (${reasons})`,
-  );
+  const what = wanted === 'auto' ? 'no driver works' : `the driver ${wanted} does not work`;
+  const plain = process.geteuid?.() !== 0 && probes.some(({ code }) => code === 'no-permission');
+  const hint = plain ? { hint: 'be root, or root of a user namespace: unshare -Urm node …' } : {};
+  throw new StoreError('unsupported', `${what} here (${reasons})`, hint);
 }
 
 function readSettings(root: Fd): string | undefined {
@@ -147,7 +168,7 @@ function readSettings(root: Fd): string | undefined {
 
 function writeSettings(root: Fd, driver: string): void {
   const name = Buffer.from('.store.json');
-  using fd = Fd.own(open(root.number, name, O.WRONLY | O.CREAT | O.TRUNC, 0o600));
+  using fd = Fd.own(openFile(root.number, name, O.WRONLY | O.CREAT | O.TRUNC, 0o600));
   writeAll(fd.number, Buffer.from(`${JSON.stringify({ version: 1, driver })}\n`), name);
   check(attempt('fsync', fd), 'fsync', name);
   check(tryRename(root.number, name, root.number, SETTINGS), 'renameat2', name);

@@ -1,4 +1,5 @@
 import { invalid } from '@iso/sys';
+import { checkArgument } from '../file/argument.js';
 import { explain, StoreError } from './error.js';
 import type { Hold } from './hold.js';
 import { createImage, requireImages } from './image.js';
@@ -41,6 +42,7 @@ export async function prepare(
   name: string,
   options: PrepareOptions,
 ): Promise<SnapshotRecord> {
+  checkArgument('the second argument', options, 'options: { … }');
   const { parent, labels = {}, temporary, late, quota, signal } = options;
   checkName(name);
   if (parent !== undefined) checkName(parent);
@@ -160,6 +162,7 @@ function claim(state: State, layer: string, name: string): Hold {
 
 /** Refuses what is no text. */
 export function checkLabels(labels: Readonly<Record<string, string | undefined>>): void {
+  checkArgument('labels', labels, 'options: { … }');
   for (const [key, value] of Object.entries(labels)) {
     if (value === undefined) continue;
     if (

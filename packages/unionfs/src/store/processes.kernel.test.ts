@@ -217,7 +217,7 @@ describe.skipIf(!root)(`a mount that outlives who made it${needs}`, () => {
 describe.skipIf(!root)(`a disk that is full${needs}`, () => {
   for (const driver of ['overlay2', 'vfs'] as const) {
     it(`says so whatever is done, and loses nothing, with ${driver}`, { timeout: 60_000 }, async () => {
-      using memory = MountTree.create('tmpfs', { parameters: { size: '3m', nr_inodes: '400' } });
+      using memory = MountTree.create('tmpfs', { parameters: { size: '3m', nr_inodes: '400', mode: '0700' } });
       const place = `/proc/${process.pid}/fd/${memory.fd.number}`;
       await using store = await openStore({ root: place, driver, durability: 'none' });
       await store.prepare('base-work');

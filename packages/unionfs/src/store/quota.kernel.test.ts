@@ -1,9 +1,19 @@
 // Layers with a quota: what stat(1) and dd(1) say inside.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { fromSources } from '../../../../test/typescript.js';
 import { openStore } from './open-store.js';
 import type { Store } from './store.js';
 
@@ -24,6 +34,25 @@ const inside = async <T>(store: Store, name: string, act: (path: string) => T, r
 };
 
 describe.skipIf(needs !== '')(`quota${needs}`, () => {
+  it('is not given to a layer whose root could not have the owner of the one below', async () => {
+    const place = join(folder, 'owner');
+    {
+      await using store = await openStore({ root: place, driver: 'overlay2', durability: 'none' });
+      await store.prepare('work');
+      await inside(store, 'work', (path) => chownSync(`${path}/.`, 7, 8));
+      await store.commit('base', 'work');
+    }
+    const script = `import('@iso/unionfs').then(async ({ openStore }) => {
+      const store = await openStore({ root: process.argv[1], durability: 'none' });
+      const made = store.prepare('box', { parent: 'base', quota: { bytes: ${8 * MEBI} } });
+      await made.then(() => console.log('made'), (error) => console.log(error.code, error.syscall));
+      store.close();
+    })`;
+    const without = ['--inh-caps=-chown', '--bounding-set=-chown'];
+    const command = [...without, process.execPath, ...fromSources, '-e', script, place];
+    expect(execFileSync('setpriv', command, { encoding: 'utf8' })).toBe('EPERM fchown\n');
+  });
+
   for (const driver of ['overlay2', 'vfs'] as const) {
     it(`limits a writable layer, as the file system inside shows, with ${driver}`, async () => {
       const place = join(folder, driver);

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { attempt, Fd, O } from '@iso/sys';
+import { attempt, type Fd } from '@iso/sys';
 import type { Driver } from '../driver/driver.js';
-import { check, open, tryUnlink } from '../file/call.js';
+import { check, tryUnlink } from '../file/call.js';
 import { pauses, tryLock, unlock } from '../file/lock.js';
 import { explain, StoreError } from './error.js';
 import { type Hold, Holds } from './hold.js';
 import { mountTables } from './mounted.js';
+import type { Places } from './places.js';
 import type { SnapshotRecord } from './record.js';
 import { type RecordList, Records } from './records.js';
 
@@ -30,7 +30,7 @@ export class State implements Disposable {
   readonly images: Fd;
   /** Of temporary snapshots that were made here, by layer. */
   readonly kept = new Map<string, Hold>();
-  /** Of layers without a parent yet: directories that their archive did not describe. */
+  /** Of layers that archives were unpacked in: directories that those did not describe, and that are not yet as they are below. */
   readonly implied = new Map<string, readonly Buffer[]>();
   readonly #lock: Fd;
   #list: RecordList | undefined;
@@ -38,28 +38,20 @@ export class State implements Disposable {
   #closed = false;
 
   /**
-   * @param root - the store's directory; its descriptor stays the caller's
+   * @param places - the store's directories; become this object's
    * @param lock - its lock file; becomes this object's
    * @param driver - becomes this object's
    * @param durability - see {@link Durability}
    */
-  constructor(root: Fd, lock: Fd, driver: Driver & Disposable, durability: Durability) {
-    const inside = (name: string) => Fd.own(open(root.number, Buffer.from(name), O.RDONLY | O.DIRECTORY));
+  constructor(places: Places, lock: Fd, driver: Driver & Disposable, durability: Durability) {
     this.#lock = lock;
     this.driver = driver;
     this.durability = durability;
-    this.records = new Records(inside('snapshots'));
-    this.holds = new Holds(inside('holds'));
-    this.locks = inside('locks');
-    this.leases = inside('leases');
-    this.images = inside('images');
-  }
-
-  /** Directories that a store has beside that of its driver. */
-  static prepare(root: string): void {
-    for (const name of ['layers', 'snapshots', 'holds', 'locks', 'leases', 'images']) {
-      mkdirSync(`${root}/${name}`, { recursive: true, mode: 0o700 });
-    }
+    this.records = new Records(places.snapshots);
+    this.holds = new Holds(places.holds);
+    this.locks = places.locks;
+    this.leases = places.leases;
+    this.images = places.images;
   }
 
   /**

@@ -1,12 +1,27 @@
 // One process and one store; what the machine says is asked of findmnt's file, of the directory, of other processes.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { KernelError } from '@iso/sys';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { archive } from '../testing/archive.js';
-import { warmUp } from '../testing/judge.js';
+import { fromSources } from '../../../../test/typescript.js';
+import { archive, entries } from '../testing/archive.js';
+import { unpackHere, warmUp } from '../testing/judge.js';
 import { StoreError, type StoreReason } from './error.js';
-import { openStore } from './open-store.js';
+import { openStore, type StoreOptions } from './open-store.js';
 import type { Store } from './store.js';
 
 const root = process.getuid?.() === 0;
@@ -106,6 +121,18 @@ for (const driver of ['overlay2', 'vfs'] as const) {
         expect(reader.readonly).toBe(true);
       }
       for (const name of ['', '\ud800', 'x'.repeat(5000)]) await expect(store.prepare(name)).rejects.toThrow(TypeError);
+      // biome-ignore lint/suspicious/noExplicitAny: as programs without types call it
+      const loose = store as any;
+      const slips = [
+        loose.prepare('x', 'base'),
+        loose.prepare('x', null),
+        loose.gc(),
+        loose.gc({}),
+        loose.applyLayer('box'),
+      ];
+      for (const slip of [...slips, loose.prepare('x', { labels: 'x' }), loose.update('box', { labels: null })]) {
+        await expect(slip).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
+      }
       expect(await reason(openStore({ root: at(), driver: 'btrfs' }))).toBe('unsupported');
       expect(await reason(openStore({ root: at(), driver, durability: 'none' }).then((it) => it.close()))).toBe(
         'it worked',
@@ -169,6 +196,48 @@ for (const driver of ['overlay2', 'vfs'] as const) {
       expect((await all(store.walk())).map(({ name }) => name)).toEqual(['box', 'chain-1']);
     });
 
+    it('keeps what lies below as it is, however many archives make a layer, and where one of them broke off', async () => {
+      await using store = await openStore({ root: at(), driver, durability: 'none' });
+      const directory = (path: string, mode: number) => ({ path, type: 'directory' as const, mode });
+      await store.prepare('base-work');
+      await store.applyLayer(
+        'base-work',
+        archive(directory('./', 0o711), directory('a', 0o700), directory('b', 0o750)),
+      );
+      await store.commit('base', 'base-work');
+      async function* broken() {
+        yield entries({ path: 'a/x' });
+        throw new Error('connection lost');
+      }
+      const temporary = true;
+      for (const late of store.takesLate ? [false, true] : [false]) {
+        const name = `top ${late}`;
+        await store.prepare('work', late ? { late, temporary } : { parent: 'base', temporary });
+        await expect(store.applyLayer('work', broken())).rejects.toThrow('connection lost');
+        await store.applyLayer('work', archive({ path: 'a/x' }, { path: 'n/x' }));
+        await store.applyLayer('work', archive(directory('./', 0o701), directory('n', 0o770), { path: 'b/y' }));
+        await store.applyLayer('work', archive({ path: 'b/z' }));
+        await store.commit(name, 'work', late ? { parent: 'base' } : {});
+        const found = await inside(store, name, (path) =>
+          ['', 'a', 'b', 'n'].map((name) => `${name} ${(lstatSync(`${path}/${name}/.`).mode & 0o777).toString(8)}`),
+        );
+        expect(found).toEqual([' 701', 'a 700', 'b 750', 'n 770']);
+      }
+    });
+
+    it('hides all that is below a layer of which somebody says so who unpacks by himself', async () => {
+      await using store = await openStore({ root: at(), driver, durability: 'none' });
+      await base(store);
+      await store.prepare('work', { parent: 'base' });
+      {
+        using layer = await store.openLayer('work');
+        const { directory, format } = layer;
+        await unpackHere(archive({ path: '.wh..wh..opq' }, { path: 'own' }), directory, { format, base: layer.base });
+      }
+      await store.commit('top', 'work');
+      expect(await inside(store, 'top', (path) => readdirSync(path))).toEqual(['own']);
+    });
+
     it('gives up what was temporary when it is closed', async () => {
       const place = at();
       await using store = await openStore({ root: place, driver, durability: 'none' });
@@ -207,3 +276,91 @@ for (const driver of ['overlay2', 'vfs'] as const) {
     });
   });
 }
+
+describe('a store is opened', () => {
+  const place = (name: string) => {
+    const path = join(folder, name);
+    mkdirSync(path, { mode: 0o700 });
+    return path;
+  };
+  const said = async (options: unknown) => {
+    const before = readdirSync('/proc/self/fd').length;
+    const error = await openStore(options as StoreOptions).then(
+      (store) => store.close(),
+      (error: Error) => error,
+    );
+    expect(readdirSync('/proc/self/fd').length, 'descriptors').toBe(before);
+    return error;
+  };
+
+  it.skipIf(!root)(`only where nobody else makes files, and not through links${needs}`, async () => {
+    const open = place('open');
+    chmodSync(open, 0o770);
+    expect(await said({ root: open })).toMatchObject({
+      reason: 'exposed',
+      message: expect.stringMatching(/chmod go-w/),
+    });
+    const foreign = place('foreign');
+    chownSync(foreign, 65534, 65534);
+    expect(await said({ root: foreign })).toMatchObject({
+      reason: 'exposed',
+      message: expect.stringMatching(/belongs to user 65534/),
+    });
+    const outside = place('outside');
+    for (const name of ['layers', 'images']) {
+      const linked = place(`linked-${name}`);
+      symlinkSync(outside, join(linked, name));
+      expect(await said({ root: linked, driver: 'vfs' })).toMatchObject({
+        reason: 'exposed',
+        message: expect.stringMatching(/is a link/),
+      });
+    }
+    const inside = place('inside');
+    mkdirSync(join(inside, 'layers'));
+    chmodSync(join(inside, 'layers'), 0o777);
+    expect(await said({ root: inside })).toMatchObject({
+      reason: 'exposed',
+      message: expect.stringMatching(/inside\/layers can be written/),
+    });
+    expect(readdirSync(outside)).toEqual([]);
+    // The way to it may be a link: it is the user's own words.
+    symlinkSync(outside, join(folder, 'way'));
+    expect(await said({ root: join(folder, 'way'), driver: 'vfs' })).toBeUndefined();
+    const mistaken = {
+      reason: 'unsupported',
+      message: expect.stringMatching(/^the driver btrfs does not work here \(btrfs: /),
+    };
+    expect(await said({ root: place('other'), driver: 'btrfs' })).toMatchObject(mistaken);
+  });
+
+  it('with options, and not with what looks like some', async () => {
+    const wrong = [
+      '/path',
+      undefined,
+      null,
+      {},
+      { root: 5 },
+      { root: 'relative' },
+      { root: join(folder, 'x'), durability: 'no' },
+    ];
+    for (const options of [...wrong, { root: join(folder, 'x'), driver: 5 }, { root: join(folder, 'x'), driver: {} }]) {
+      expect(await said(options)).toMatchObject({ name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' });
+    }
+    expect(existsSync(join(folder, 'x'))).toBe(false);
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    expect(KernelError.is(await said({ root: join(file, 'store') }), 'ENOTDIR')).toBe(true);
+  });
+
+  it.skipIf(!root)(`by a plain user with a word on how${needs}`, () => {
+    const script = `import('@iso/unionfs').then(({ openStore }) => openStore({ root: process.argv[1] }))
+      .catch((error) => console.log(error.reason, error.hint))`;
+    const path = place('plain');
+    for (const each of [folder, path]) chmodSync(each, 0o755);
+    chownSync(path, 65534, 65534);
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+    const command = [...user, process.execPath, ...fromSources, '-e', script, path];
+    const { stdout, stderr } = spawnSync('setpriv', command, { encoding: 'utf8' });
+    expect(stdout, stderr).toBe('unsupported be root, or root of a user namespace: unshare -Urm node …\n');
+  });
+});

@@ -2,6 +2,7 @@ import { MNT, moveMount, umount } from '@iso/mounts';
 import { invalid } from '@iso/sys';
 import { adoptDirectories } from '../diff/adopt.js';
 import { type Change, changes, type WriteLayerOptions, writeLayer } from '../diff/changes.js';
+import { checkArgument } from '../file/argument.js';
 import { type UnpackOptions, unpackLayer } from '../layer/unpack.js';
 import type { Unpacked } from '../layer/unpacker.js';
 import { tarEnd } from '../tar/writer.js';
@@ -169,7 +170,9 @@ export class Store implements AsyncDisposable {
   }
 
   /**
-   * Unpacks a layer's archive into an active snapshot, see `unpackLayer()`. Where that fails, the snapshot holds a part of it: remove it.
+   * Unpacks a layer's archive into an active snapshot, see `unpackLayer()`. Where that fails, the snapshot holds a part of it: remove it, or
+   * try again. Several archives make one layer, one over the other. A whiteout is for what lies below the snapshot: what an archive before it
+   * brought to the same snapshot, it hides only where layers are copies (vfs, btrfs, zfs, devicemapper).
    *
    * @param key - of the snapshot
    * @param source - path of a file, or bytes as they come
@@ -180,13 +183,24 @@ export class Store implements AsyncDisposable {
   async applyLayer(
     key: string,
     source: string | AsyncIterable<Uint8Array>,
-    options: Omit<UnpackOptions, 'format' | 'base'> = {},
+    options: Omit<UnpackOptions, 'format' | 'base' | 'implied' | 'onImplied'> = {},
   ): Promise<Unpacked> {
-    using layer = await holdLayer(this.#state, checkName(key), true);
-    const { directory, format, base, record, diff } = layer;
-    const unpacked = await unpackLayer(source, directory, { ...options, format, base });
-    if (record.late) this.#state.implied.set(record.layer, unpacked.implied);
-    else if (diff && 'upper' in diff) adoptDirectories(diff, unpacked.implied);
+    using held = await holdLayer(this.#state, checkName(key), true);
+    const { directory, format, base, record, diff } = held;
+    const { layer, late } = record;
+    const { implied } = this.#state;
+    const before = implied.get(layer);
+    const unpacked = await unpackLayer(source, directory, {
+      ...options,
+      format,
+      base,
+      ...(before ? { implied: before } : {}),
+      onImplied: (directories) => implied.set(layer, directories),
+    });
+    if (!late && diff && 'upper' in diff) {
+      adoptDirectories(diff, unpacked.implied);
+      implied.set(layer, []);
+    }
     return unpacked;
   }
 
@@ -383,8 +397,10 @@ export class Store implements AsyncDisposable {
    * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where `roots` is a single string, which is a list of its letters
    */
   async gc(options: { roots: Iterable<string>; dryRun?: boolean; signal?: AbortSignal }): Promise<Collected> {
+    checkArgument('the argument of gc()', options, 'options: { … }');
     const { roots, ...rest } = options;
-    if (typeof roots === 'string') throw invalid(`roots is ${JSON.stringify(roots)}: not a list of names`);
+    if (typeof roots !== 'object' || roots === null)
+      throw invalid(`roots is ${JSON.stringify(roots)}: not a list of names`);
     const names = new Set(roots);
     names.forEach(checkName);
     return await collect(this.#state, names, rest);

@@ -86,6 +86,33 @@ function rows(bytes: Buffer): Row[] {
   ]);
 }
 
+describe('an archive that is cut off', () => {
+  const file = (length: number) => {
+    const entry = {
+      path: Buffer.from('f'),
+      type: 'file',
+      mode: 0o644,
+      uid: 0,
+      gid: 0,
+      size: length,
+      mtime: 0n,
+    } as const;
+    return Buffer.concat([tarHeader(entry), Buffer.alloc(length, 1), tarPadding(length)]);
+  };
+  it('is told, wherever that is, but for the blocks of zeros at its end', () => {
+    const whole = file(700);
+    for (const size of [whole.length, 1]) {
+      expect(parse(whole, size)).toHaveLength(1);
+      for (const length of [0, 1, 511, 512, 1211, 1212, 1213, whole.length - 1]) {
+        const cut = { code: 'ERR_ARCHIVE_TRUNCATED', message: expect.stringMatching(length ? /middle/ : /is empty/) };
+        expect(() => parse(whole.subarray(0, length), size), String(length)).toThrow(expect.objectContaining(cut));
+      }
+    }
+    expect(parse(tarEnd())).toEqual([]);
+    expect(parse(Buffer.alloc(512))).toEqual([]);
+  });
+});
+
 describe('archives of others', () => {
   const formats: [name: string, args: string[]][] = [
     ['GNU tar, gnu', ['tar', '-H', 'gnu']],

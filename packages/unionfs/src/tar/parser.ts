@@ -166,16 +166,18 @@ export class TarParser {
   /**
    * Says that no more bytes come.
    *
-   * @throws {@link ArchiveError} `ERR_ARCHIVE_TRUNCATED` in the middle of an entry; blocks of zeros at the end may be missing
+   * @throws {@link ArchiveError} `ERR_ARCHIVE_TRUNCATED` in the middle of an entry or its padding, and where nothing came at all; blocks of
+   * zeros at the end may be missing
    */
   finish(): void {
     if (this.#state === 'end' || this.#state === 'second zero') return;
     const waiting = this.#pax || this.#longName || this.#longLink;
-    // Padding after the last entry's content is no loss.
-    if (!waiting && (this.#state === 'padding' || (this.#state === 'header' && this.#have === 0))) return;
-    throw new ArchiveError('ERR_ARCHIVE_TRUNCATED', 'the archive ends in the middle of an entry', {
-      offset: this.#offset,
-    });
+    if (!waiting && this.#state === 'header' && this.#have === 0 && this.#offset > 0) return;
+    const empty = this.#offset + this.#have === 0;
+    const what = empty
+      ? 'the archive is empty, not even its end is there'
+      : 'the archive ends in the middle of an entry';
+    throw new ArchiveError('ERR_ARCHIVE_TRUNCATED', what, { offset: this.#offset });
   }
 
   /** Takes a block that is no content. */

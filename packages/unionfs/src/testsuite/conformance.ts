@@ -433,6 +433,81 @@ const cases: Record<string, (bench: Bench) => Promise<void>> = {
     }
   },
 
+  'an opaque mark on the root of a layer hides all below': async (bench) => {
+    const base = { f: 'below', 'd/': '', 'd/x': 'x', 'e/': '', 'e/y': 'y', g: 'below' };
+    await bench.layer('base', [], archive(base));
+    const files = () => archive({ '.wh..wh..opq': '', 'd/': '', 'd/new': 'new', g: 'above', 'n/m': '' });
+    await bench.layer('top', ['base'], files());
+    await bench.late('late', ['base'], files());
+    for (const id of ['top', 'late']) {
+      const seen = await bench.inside(id, ['base'], (path) => [
+        ...readdirSync(path, { recursive: true }).sort(),
+        readFileSync(join(path, 'g'), 'utf8'),
+      ]);
+      assert.deepEqual(seen, ['d', 'd/new', 'g', 'n', 'n/m', 'above']);
+      const told = await bench.changes(id, ['base']);
+      assert.deepEqual(
+        told.filter((line) => line.startsWith('delete')),
+        ['delete /d/x', 'delete /e', 'delete /f'],
+      );
+      // What lies on it sees the same.
+      await bench.layer(`on-${id}`, [id, 'base'], archive({ 'e/z': 'z' }));
+      const above = await bench.inside(`on-${id}`, [id, 'base'], (path) => readdirSync(path, { recursive: true }));
+      assert.deepEqual(above.sort(), ['d', 'd/new', 'e', 'e/z', 'g', 'n', 'n/m']);
+    }
+  },
+
+  'a directory that an archive only hides and writes to is a new one, of that mode and owner, in any order': async (
+    bench,
+  ) => {
+    const lower = { mode: 0o700, uid: 7, gid: 8 };
+    const old = { 'd/': lower, 'd/e/': lower, 'd/e/old': '', 'o/': lower, 'o/e/': lower, 'w/': lower, 'w/e/': lower };
+    await bench.layer('base', [], archive({ ...old, 'w/e/old': '' }));
+    const orders: Record<string, string>[] = [
+      { '.wh.d': '', 'd/e/x': '', 'o/.wh..wh..opq': '', 'o/e/x': '', '.wh.w': '', 'w/e/.wh.old': '' },
+      { 'd/e/x': '', '.wh.d': '', 'o/e/x': '', 'o/.wh..wh..opq': '', 'w/e/.wh.old': '', '.wh.w': '' },
+      {
+        'd/e/.wh..wh..opq': '',
+        '.wh.d': '',
+        'd/e/x': '',
+        'o/e/x': '',
+        'o/.wh..wh..opq': '',
+        'w/e/.wh.old': '',
+        '.wh.w': '',
+      },
+    ];
+    for (const [i, files] of orders.entries()) {
+      await bench.layer(`top-${i}`, ['base'], archive(files));
+      await bench.late(`late-${i}`, ['base'], archive(files));
+    }
+    for (const id of ['top-0', 'late-0', 'top-1', 'late-1', 'top-2', 'late-2']) {
+      const found = await bench.inside(id, ['base'], (path) =>
+        ['d', 'd/e', 'o', 'o/e', 'w', 'w/e'].map((name) => {
+          const { mode, uid, gid } = lstatSync(join(path, name));
+          return `${name} ${(mode & 0o7777).toString(8)} ${uid}:${gid} ${readdirSync(join(path, name)).join()}`;
+        }),
+      );
+      // The mark of an opaque directory says nothing of that itself.
+      const made = ['w 755 0:0 e', 'w/e 755 0:0 '];
+      assert.deepEqual(found, ['d 755 0:0 e', 'd/e 755 0:0 x', 'o 700 7:8 e', 'o/e 755 0:0 x', ...made], id);
+    }
+  },
+
+  'a directory that becomes a link leaves the one that it leads to as it is': async (bench) => {
+    const link = { type: 'symlink', linkpath: Buffer.from('c'), mode: 0o777 } as const;
+    const modes = (id: string, parents: string[]) =>
+      bench.inside(id, parents, (path) =>
+        ['c/b', 'c/s'].map((name) => (lstatSync(join(path, name)).mode & 0o777).toString(8)),
+      );
+    const c = { 'c/': '', 'c/b/': { mode: 0o700 }, 'c/s/': { mode: 0o711 } };
+    const a = { 'a/b/x': '', 'a/s/': { mode: 0o777 }, a: link };
+    await bench.layer('base', [], archive(c));
+    await bench.layer('top', ['base'], archive(a));
+    await bench.late('late', ['base'], archive(a));
+    await bench.layer('whole', ['base'], archive({ ...c, ...a }));
+    for (const id of ['top', 'late', 'whole']) assert.deepEqual(await modes(id, ['base']), ['700', '711'], id);
+  },
+
   'layers on one parent are mounted and written at once': async (bench) => {
     bench.create('base');
     await bench.change('base', [], (path) => writeFileSync(join(path, 'f'), 'base'));
