@@ -58,7 +58,12 @@ async function veth(rounds, peerName, theirs) {
     return took;
   };
   try {
-    return await compare(rounds, () => inARow(3, ours), () => inARow(3, () => peer.time(theirs)), peerName);
+    return await compare(
+      rounds,
+      () => inARow(3, ours),
+      () => inARow(3, () => peer.time(theirs)),
+      peerName,
+    );
   } finally {
     await peer.close();
     a.close();

@@ -1,6 +1,7 @@
 import { Cgroup, CgroupError, type Controller, detect, hierarchyOf } from '@iso/cgroups';
 import { UnsupportedError } from '@iso/sys';
 import { type DeviceMapping, deviceRules } from './device.js';
+import { parseCgroupParent } from './options.js';
 import { limitsOf, type Resources, setShares } from './resources.js';
 
 /** What a container's cgroup is made from. */
@@ -43,7 +44,7 @@ const swept = new Map<string | undefined, Promise<unknown>>();
 export async function createCgroup(name: string, options: CgroupOptions): Promise<Cgroup | undefined> {
   const limits = limitsOf(options);
   const devices = deviceRules(options.devices ?? []);
-  const parent = options.cgroupParent?.replace(/^\/+|\/+$/g, '');
+  const parent = options.cgroupParent === undefined ? undefined : parseCgroupParent(options.cgroupParent);
   // What a killed process left is found once; a process does not leave anything to itself. What somebody else left is not ours.
   if (!swept.has(parent)) {
     swept.set(

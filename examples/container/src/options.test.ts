@@ -1,6 +1,15 @@
 import { cpus } from 'node:os';
 import { describe, expect, it } from 'vitest';
-import { environment, parseBytes, parseCpus, parsePids, parseTmpfs, parseVolume, UsageError } from './options.js';
+import {
+  environment,
+  parseBytes,
+  parseCgroupParent,
+  parseCpus,
+  parsePids,
+  parseTmpfs,
+  parseVolume,
+  UsageError,
+} from './options.js';
 
 const refused = (action: () => unknown) => expect(action).toThrow(UsageError);
 
@@ -42,6 +51,12 @@ describe('options', () => {
     ])
       refused(() => parseTmpfs(`/x:${options}`));
     refused(() => parseTmpfs('x'));
+  });
+
+  it('of cgroups', () => {
+    expect([parseCgroupParent('/a/b/'), parseCgroupParent('a.slice')]).toEqual(['a/b', 'a.slice']);
+    for (const path of ['', '/', 'a/../b', '..', './a', 'a\nb', 'a\0b', 'x'.repeat(256)])
+      refused(() => parseCgroupParent(path));
   });
 
   it('that are numbers', () => {

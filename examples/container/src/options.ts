@@ -191,3 +191,19 @@ export function checkName(name: string | undefined): void {
     `not a name: ${JSON.stringify(name)}, it is [a-zA-Z0-9][a-zA-Z0-9_.-], 63 characters at the most`,
   );
 }
+
+/**
+ * Checks the path of a cgroup.
+ *
+ * @param path - as typed, from the top of each hierarchy
+ * @returns the same without slashes around it
+ * @throws {@link UsageError} for what is no path, or leads upwards
+ */
+export function parseCgroupParent(path: string): string {
+  const parent = path.replace(/^\/+|\/+$/g, '');
+  const bad = (name: string) => name === '.' || name === '..' || Buffer.byteLength(name) > 255;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the kernel refuses lines in them, and terminals act on the others
+  if (parent === '' || /[\x00-\x1f\x7f]/.test(parent) || parent.split('/').some(bad))
+    throw new UsageError(`not the path of a cgroup: ${JSON.stringify(path.slice(0, 100))}`);
+  return parent;
+}

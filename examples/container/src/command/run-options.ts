@@ -2,7 +2,7 @@ import type { DriverName } from '@iso/unionfs';
 import { type Command, Option } from 'commander';
 import { type DeviceMapping, parseDevice } from '../device.js';
 import { healthOptions } from '../health/options.js';
-import { parseBytes, UsageError } from '../options.js';
+import { parseBytes, parseCgroupParent, UsageError } from '../options.js';
 import { lifeOptions } from './life-options.js';
 import { networkOptions } from './network-options.js';
 import { processOptions } from './process-options.js';
@@ -58,7 +58,7 @@ export function runOptions(command: Command): Command {
       ...all,
       parseDevice(text),
     ])
-    .option('--cgroup-parent <path>', 'group above its own cgroup, default iso')
+    .option('--cgroup-parent <path>', 'group above its own cgroup, default iso', parseCgroupParent)
     .addOption(new Option('--userns <mode>', 'user namespace').choices(['host', 'private']))
     .option('--init', 'an init as process 1, which reaps orphans and passes signals on')
     .addOption(
