@@ -105,5 +105,7 @@ export interface LinuxConfig {
   readonlyPaths?: readonly string[];
   mountLabel?: string;
   intelRdt?: object;
+  memoryPolicy?: object;
+  netDevices?: object;
   personality?: { domain?: string; flags?: readonly string[] };
 }

@@ -55,7 +55,7 @@ export class Container {
    * @throws {@link RuntimeError}, KernelError, CgroupError: what cannot be applied
    */
   async create({ bundle: directory, cgroups = true, ...surroundings }: CreateOptions): Promise<Child> {
-    const bundle = readBundle(directory);
+    const bundle = await readBundle(directory);
     const { config } = bundle;
     if (!config.process) throw new RuntimeError('config.json has no process');
     using _held = this.#store.create(this.id);
