@@ -64,7 +64,7 @@ export const features = new Command('features').description('what it can do, as 
   const all = {
     ociVersionMin: '1.0.0',
     ociVersionMax: '1.2.0',
-    hooks: ['prestart', 'createRuntime', 'startContainer', 'poststart', 'poststop'],
+    hooks: ['prestart', 'createRuntime', 'createContainer', 'startContainer', 'poststart', 'poststop'],
     mountOptions,
     linux: {
       namespaces: Object.keys(names),

@@ -4,28 +4,40 @@ import type { Config, HookConfig, HookPoint } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
 
 /**
- * Runs the hooks of a point, one after the other, each with the container's state on its standard input.
+ * Runs the hooks of a point, one after the other, each with the container's state on its standard input, and with no variables but
+ * its own.
  *
  * @param config - of the bundle
  * @param point - which
  * @param state - of the container
- * @param inside - for hooks that run in the container: what each is launched with
- * @throws {@link RuntimeError} where one fails, or takes longer than its time
+ * @param around - what each is launched with besides
+ * @throws {@link RuntimeError} where one fails, or takes longer than its time: those behind it do not run
  */
 export async function runHooks(
   config: Config,
   point: HookPoint,
   state: object,
-  inside?: () => Promise<RunOptions> | RunOptions,
+  around: () => Promise<RunOptions> | RunOptions = () => ({}),
 ): Promise<void> {
-  for (const hook of config.hooks?.[point] ?? []) await runHook(hook, point, state, await inside?.());
+  for (const hook of config.hooks?.[point] ?? []) await runHook(hook, point, state, await around());
 }
 
-async function runHook(hook: HookConfig, point: HookPoint, state: object, inside: RunOptions = {}): Promise<void> {
+/**
+ * Runs those of a container that is gone: all of them, whatever becomes of one.
+ *
+ * @param config - of the bundle
+ * @param state - of the container
+ */
+export async function runPoststop(config: Config, state: object): Promise<void> {
+  for (const hook of config.hooks?.poststop ?? [])
+    await runHook(hook, 'poststop', state, {}).catch((error: Error) => process.emitWarning(error.message));
+}
+
+async function runHook(hook: HookConfig, point: HookPoint, state: object, around: RunOptions): Promise<void> {
   const { path, args = [path], env = [], timeout } = hook;
   try {
     await run(path, args.slice(1), {
-      ...inside,
+      ...around,
       argv0: args[0] ?? path,
       env: variablesOf(env),
       input: JSON.stringify(state),

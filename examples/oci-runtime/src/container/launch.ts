@@ -1,7 +1,7 @@
 import type { Cgroup } from '@iso/cgroups';
 import { type Child, type RunOptions, type SpawnOptions, spawn } from '@iso/process';
-import { Fd, type Part } from '@iso/sys';
-import { rootOf } from '../config/mounts.js';
+import { Fd, O, type Part } from '@iso/sys';
+import { rootOf, rootPath } from '../config/mounts.js';
 import { namespacesOf, namespacesOfProcess } from '../config/namespaces.js';
 import { privilegesOf } from '../config/privileges.js';
 import { attributesOf, sysctlsOf } from '../config/process.js';
@@ -28,14 +28,14 @@ export interface Surroundings {
  *
  * @param bundle - of the container, with a process
  * @param first - that process
- * @param places - its cgroup; the FIFO on which it waits
+ * @param places - its cgroup; the FIFO on which it waits; where it stands still before its root is entered
  * @param surroundings - descriptors, terminal
  * @returns the process
  */
 export function launchFirst(
   { directory, config }: Bundle,
   first: ProcessConfig,
-  { cgroup, gate }: { cgroup: Cgroup | undefined; gate: Fd },
+  { cgroup, gate, halt }: { cgroup: Cgroup | undefined; gate: Fd; halt: Part | undefined },
   surroundings: Surroundings,
 ): Promise<Child> {
   return launch(first, surroundings, {
@@ -44,6 +44,7 @@ export function launchFirst(
       ...(cgroup ? [cgroup] : []),
       namespacesOf(config),
       ...rootOf({ directory, config }),
+      ...(halt ? [halt] : []),
       ...sysctlsOf(config),
       ...schedulingOf(config, first),
       ...privilegesOf(config, first),
@@ -87,6 +88,26 @@ export function launchBeside(
 export function hookBeside(config: Config, first: ProcessConfig, neighbour: Neighbour): RunOptions {
   const { gate, confine } = beside(config, first, neighbour);
   return { ...attributesOf(first), ...(gate === undefined ? {} : { gate }), confine: [ownKeys, ...confine] };
+}
+
+/**
+ * What a hook is launched with that runs in the namespaces of a container whose root is not entered: its path is the host's, and so is its
+ * root, with the container's where the host has that. It is who its first process is by then: privileges have not gone.
+ *
+ * @param bundle - of the container
+ * @param neighbour - that stands still
+ */
+export function hookAtHalt(bundle: Bundle, { cgroup, init, pidfd }: Neighbour): RunOptions {
+  const ownRoot: Part = {
+    confine: (program) => {
+      // Who joins a mount namespace comes out on top of whatever is mounted on its root.
+      const root = Fd.open(`/proc/${init.pid}/root`, { flags: O.PATH | O.DIRECTORY });
+      program.defer(() => root.close());
+      program.step('root', 'fchdir', [root]);
+      program.step('root', 'chroot', ['.']);
+    },
+  };
+  return { cwd: rootPath(bundle), confine: [...(cgroup ? [cgroup] : []), namespacesOfProcess(init, pidfd), ownRoot] };
 }
 
 function beside(config: Config, added: ProcessConfig, { cgroup, init, pidfd }: Neighbour): Confinement {
