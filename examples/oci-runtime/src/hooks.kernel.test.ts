@@ -93,7 +93,8 @@ exit $2
       env: ['PATH=/bin:/usr/bin', 'MINE=x', ...own],
     });
     const name = `h${++count}`;
-    const path = lab.bundle(name, ['sh', '-c', `echo program > ${out}/program`], (config) => {
+    const program = `echo program > ${out}/program; until grep -q ^poststart ${out}/[0-9]*; do sleep 0.05; done`;
+    const path = lab.bundle(name, ['sh', '-c', program], (config) => {
       const shown = { destination: out, type: 'bind', source: out, options: ['bind', 'rw'] };
       Object.assign(config, {
         hooks: Object.fromEntries(points.map((point) => [point, [hook(point)]])),

@@ -167,7 +167,7 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(lab.oci('run', '--bundle', bundle, 'hooks').code).toBe(0);
     const lines = readFileSync(out, 'utf8').trim().split('\n');
     expect(lines.map((line) => line.split(' ')[0])).toEqual(['createRuntime', 'poststart', 'poststop']);
-    expect(lines[0]).toContain('"status":"created"');
+    expect(lines[0]).toContain('"status":"creating"');
 
     const failing = lab.bundle('failing', ['true'], (config) =>
       Object.assign(config, { hooks: { createRuntime: [{ path: '/bin/false' }] } }),
