@@ -99,7 +99,7 @@ export interface LinuxConfig {
   cgroupsPath?: string;
   resources?: OciResources;
   rootfsPropagation?: string;
-  seccomp?: object;
+  seccomp?: { listenerPath?: string; listenerMetadata?: string };
   sysctl?: Readonly<Record<string, string>>;
   maskedPaths?: readonly string[];
   readonlyPaths?: readonly string[];

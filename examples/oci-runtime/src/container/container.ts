@@ -5,8 +5,8 @@ import { haltsForHooks } from '../config/hooks.js';
 import { type Bundle, readBundle } from '../config/read.js';
 import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
+import { engage } from './agent.js';
 import { cgroupPath, createCgroup } from './cgroup.js';
-import { Halt } from './halt.js';
 import { runHooks, runPoststop } from './hooks.js';
 import { hold, holdersOf, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
 import { hookAtHalt, hookBeside, launchBeside, launchFirst, type Neighbour, type Surroundings } from './launch.js';
@@ -70,13 +70,14 @@ export class Container {
       if (saved.cgroup !== undefined) this.#store.noteGroup(this.id, saved.cgroup);
       cgroup = cgroups ? await createCgroup(this.id, config) : undefined;
       using gate = Fd.open(this.#store.gate(this.id), { flags: O.RDWR });
-      using halt = haltsForHooks(config) ? new Halt() : undefined;
-      const launch = launchFirst(bundle, config.process, { cgroup, gate, halt }, surroundings);
       const hooks = (init: ProcessIdentity) => {
         hooked = true;
         return this.#runAtHalt(saved, bundle, { cgroup, init });
       };
-      const child = await (halt ? halt.during(launch, hooks) : launch);
+      const child = await launchFirst(bundle, config.process, { cgroup, gate }, surroundings, {
+        atHalt: haltsForHooks(config) ? hooks : undefined,
+        underFilter: async (supervisor, { pid }) => engage(supervisor, config, pid, { ...(await stateOf(saved)), pid }),
+      });
       try {
         this.#keep(saved, child);
       } catch (error) {
@@ -202,7 +203,9 @@ export class Container {
     using pidfd = hold(init);
     if (!pidfd) throw new RuntimeError('container not running');
     using cgroup = await groupOf(saved);
-    return await launchBeside(saved.config, process_, { cgroup, init, pidfd }, surroundings);
+    return await launchBeside(saved.config, process_, { cgroup, init, pidfd }, surroundings, {
+      underFilter: async (supervisor, { pid }) => engage(supervisor, saved.config, pid, await stateOf(saved)),
+    });
   }
 
   /** Numbers of its processes, as the host has them. */

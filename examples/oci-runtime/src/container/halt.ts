@@ -9,6 +9,9 @@ const SO_PASSCRED = 16;
 const MSG_DONTWAIT = 0x40;
 const SIGKILL = 9;
 
+/** What is done while a launch goes on. */
+type Onward = (() => Promise<void>) | undefined;
+
 /**
  * A place in a launch where it stands still: namespaces are made, and all that is mounted, but the root is not entered yet. Who made it
  * does meanwhile what is to be done then, and knows by the kernel's word which process it is. With that one's end it ends.
@@ -47,11 +50,11 @@ export class Halt implements Part, Disposable {
    * Does something while a launch stands here.
    *
    * @param launch - with this part
-   * @param work - what is done, with its process
-   * @returns the child
+   * @param work - what is done, with its process; where that returns a function, it is called when the launch goes on
+   * @returns the child, when all that has come to its end
    * @throws what `work` throws, when the process is gone; what the launch throws
    */
-  async during(launch: Promise<Child>, work: (init: ProcessIdentity) => Promise<void>): Promise<Child> {
+  async during(launch: Promise<Child>, work: (init: ProcessIdentity) => Promise<Onward>): Promise<Child> {
     const over = new AbortController();
     launch.catch(() => over.abort());
     try {
@@ -63,14 +66,16 @@ export class Halt implements Part, Disposable {
     const init = identityOf(this.#sender());
     if (!init) return launch;
     try {
-      await work(init);
+      const onward = await work(init);
+      syscall('write', this.#ours, '\n', 1);
+      const [child] = await Promise.all([launch, onward?.()]);
+      return child;
     } catch (error) {
       signal(init, SIGKILL);
-      await launch.catch(() => undefined);
+      const child = await launch.catch(() => undefined);
+      await child?.exited;
       throw error;
     }
-    syscall('write', this.#ours, '\n', 1);
-    return launch;
   }
 
   /** Pid of who has sent what is there, as the kernel writes it beside it: see SCM_CREDENTIALS in unix(7). */

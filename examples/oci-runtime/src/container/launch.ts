@@ -1,5 +1,6 @@
 import type { Cgroup } from '@iso/cgroups';
 import { type Child, type RunOptions, type SpawnOptions, spawn } from '@iso/process';
+import { Supervisor } from '@iso/seccomp';
 import { Fd, O, type Part } from '@iso/sys';
 import { rootOf, rootPath } from '../config/mounts.js';
 import { namespacesOf, namespacesOfProcess } from '../config/namespaces.js';
@@ -8,8 +9,18 @@ import { attributesOf, sysctlsOf } from '../config/process.js';
 import type { Bundle } from '../config/read.js';
 import { schedulingOf } from '../config/scheduling.js';
 import type { Config, ProcessConfig } from '../config/spec.js';
+import { RuntimeError } from '../error.js';
 import { consoleOf } from './console.js';
+import { Halt } from './halt.js';
 import type { ProcessIdentity } from './identity.js';
+
+/** What is done while a process is launched. */
+export interface Meanwhile {
+  /** When its namespaces and mounts are made, and its root is not entered. */
+  atHalt?: ((init: ProcessIdentity) => Promise<void>) | undefined;
+  /** When it has a filter that asks somebody. */
+  underFilter(supervisor: Supervisor, init: ProcessIdentity): Promise<void>;
+}
 
 /** What a process has of who starts it. */
 export interface Surroundings {
@@ -28,23 +39,24 @@ export interface Surroundings {
  *
  * @param bundle - of the container, with a process
  * @param first - that process
- * @param places - its cgroup; the FIFO on which it waits; where it stands still before its root is entered
+ * @param places - its cgroup; the FIFO on which it waits
  * @param surroundings - descriptors, terminal
+ * @param meanwhile - what is done before it waits
  * @returns the process
  */
 export function launchFirst(
   { directory, config }: Bundle,
   first: ProcessConfig,
-  { cgroup, gate, halt }: { cgroup: Cgroup | undefined; gate: Fd; halt: Part | undefined },
+  { cgroup, gate }: { cgroup: Cgroup | undefined; gate: Fd },
   surroundings: Surroundings,
+  meanwhile: Meanwhile,
 ): Promise<Child> {
-  return launch(first, surroundings, {
+  return launch(first, surroundings, meanwhile, {
     gate,
     confine: [
       ...(cgroup ? [cgroup] : []),
       namespacesOf(config),
       ...rootOf({ directory, config }),
-      ...(halt ? [halt] : []),
       ...sysctlsOf(config),
       ...schedulingOf(config, first),
       ...privilegesOf(config, first),
@@ -67,6 +79,7 @@ export interface Neighbour {
  * @param added - the process
  * @param neighbour - the container
  * @param surroundings - descriptors, terminal
+ * @param meanwhile - what is done before its program runs
  * @returns the process
  */
 export function launchBeside(
@@ -74,8 +87,9 @@ export function launchBeside(
   added: ProcessConfig,
   neighbour: Neighbour,
   surroundings: Surroundings,
+  meanwhile: Meanwhile,
 ): Promise<Child> {
-  return launch(added, surroundings, beside(config, added, neighbour));
+  return launch(added, surroundings, meanwhile, beside(config, added, neighbour));
 }
 
 /**
@@ -87,6 +101,8 @@ export function launchBeside(
  */
 export function hookBeside(config: Config, first: ProcessConfig, neighbour: Neighbour): RunOptions {
   const { gate, confine } = beside(config, first, neighbour);
+  if (confine.some((part) => part instanceof Supervisor))
+    throw new RuntimeError('hooks.startContainer under a filter with SCMP_ACT_NOTIFY: nobody would answer them');
   return { ...attributesOf(first), ...(gate === undefined ? {} : { gate }), confine: [ownKeys, ...confine] };
 }
 
@@ -128,14 +144,22 @@ type Confinement = Pick<SpawnOptions, 'gate'> & { confine: readonly Part[] };
 async function launch(
   process_: ProcessConfig,
   { preserveFds = 0, consoleSocket, terminalHere = false, callersKeys = false }: Surroundings,
+  { atHalt, underFilter }: Meanwhile,
   more: Confinement,
 ): Promise<Child> {
   const [file = '', ...args] = process_.args ?? [];
   const terminal = consoleOf(process_, consoleSocket, terminalHere);
+  const supervisor = more.confine.find((part) => part instanceof Supervisor);
+  using halt = atHalt || supervisor ? new Halt() : undefined;
   try {
     const stdio = Array.from({ length: 3 + preserveFds }, (_, i) => (terminal.console && i < 3 ? 'ignore' : i));
-    const confine = callersKeys ? more.confine : [ownKeys, ...more.confine];
-    return await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    const confine = [...(callersKeys ? [] : [ownKeys]), ...more.confine, ...(halt ? [halt] : [])];
+    const launching = spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    if (!halt) return await launching;
+    return await halt.during(launching, async (init) => {
+      await atHalt?.(init);
+      return supervisor && (() => underFilter(supervisor, init));
+    });
   } finally {
     if (terminal.console instanceof Fd) terminal.console.close();
   }

@@ -15,7 +15,7 @@ export interface State {
 }
 
 /** Of the specification that states are of. */
-const OCI_VERSION = '1.2.0';
+export const OCI_VERSION = '1.2.0';
 
 /**
  * What has become of a container.

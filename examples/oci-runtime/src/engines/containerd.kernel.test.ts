@@ -165,6 +165,7 @@ describe.skipIf(needs)(
       const look = ['readlink', '/proc/self/ns/uts', '/proc/self/ns/net', '/proc/self/ns/ipc', '/proc/self/ns/mnt'];
       const first = on.ctr(['task', 'exec', '--exec-id', 'look', 'box', ...look]).stdout.split('\n');
       const said = on.run(['--rm', '--rootfs', ...words, '--cgroup', `${group}/other`, root, 'other', ...look]);
+      expect(said).toMatchObject({ code: 0, stderr: '' });
       expect(said.stdout.split('\n').map((line, i) => line === first[i])).toEqual([true, true, true, false, true]);
     });
 

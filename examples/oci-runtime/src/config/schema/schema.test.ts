@@ -25,6 +25,7 @@ describe('the schema of the specification', () => {
     [linux({ namespaces: [{ type: 'pod' }] }), /^linux\.namespaces\[0\]\.type: .*, it is "pod"$/],
     [linux({ resources: { memory: { limit: '1G' } } }), /^linux\.resources\.memory\.limit: .*, it is "1G"$/],
     [linux({ seccomp: { defaultAction: 'SCMP_ACT_MAYBE' } }), /^linux\.seccomp\.defaultAction: .*"SCMP_ACT_MAYBE"$/],
+    [linux({ devices: [{ path: '/x', type: 'c', fileMode: -1 }] }), /^linux\.devices\[0\]\.fileMode: .*, it is -1$/],
     [linux({ maskedPaths: '/proc' }), /^linux\.maskedPaths: .*, it is "\/proc"$/],
   ])('refuses %j', (value, message) => {
     expect(fault(value, 'config')).toMatch(message);
@@ -33,6 +34,7 @@ describe('the schema of the specification', () => {
   it.each([
     process_({ rlimits: [{ type: 'RLIMIT_NOFILE', soft: 2 ** 64, hard: 2 ** 64 }] }),
     linux({ rootfsPropagation: 'rslave' }),
+    linux({ devices: [{ path: '/dev/fuse', type: 'c', major: 10, minor: 229, fileMode: 0o20666 }] }),
     linux({ resources: { memory: { limit: -1 }, pids: { limit: -1 }, unified: { 'memory.high': '1' } } }),
     config({ windows: { any: 1 }, later: { unknown: true } }),
   ])('has nothing against %j', (value) => {

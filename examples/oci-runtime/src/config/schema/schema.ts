@@ -14,9 +14,18 @@ const BASE = 'https://opencontainers.org/schema/';
 const alien = ['solaris', 'windows', 'vm', 'zos', 'freebsd'];
 const properties = Object.fromEntries(Object.entries(config.properties).filter(([name]) => !alien.includes(name)));
 
-/** The schema knows four words, and engines write those that are recursive too: they are judged where they are applied. */
+/**
+ * What engines write otherwise than the schema has it, and mean well: propagation with the words that are recursive, which is judged
+ * where it is applied; and modes of devices with the bits of their type, which those of the mode are taken out of.
+ */
 const { rootfsPropagation: _, ...ownProperties } = linux.linux.properties;
 const ownLinux = { linux: { ...linux.linux, properties: ownProperties } };
+const { Device } = defsLinux.definitions;
+const ownDevice = {
+  ...Device,
+  properties: { ...Device.properties, fileMode: { type: 'integer', minimum: 0, maximum: 0o177777 } },
+};
+const ownDefs = { definitions: { ...defsLinux.definitions, Device: ownDevice } };
 
 const places: Record<Described, object> = {
   config: { ...config, properties },
@@ -33,7 +42,7 @@ const places: Record<Described, object> = {
  */
 export function fault(value: unknown, what: Described): string | undefined {
   const validator = new Validator({ ...places[what], id: `${BASE}config-schema.json` }, '4', false);
-  for (const [id, schema] of Object.entries({ 'config-linux': ownLinux, defs, 'defs-linux': defsLinux }))
+  for (const [id, schema] of Object.entries({ 'config-linux': ownLinux, defs, 'defs-linux': ownDefs }))
     validator.addSchema(schema, `${BASE}${id}.json`);
   const { errors } = validator.validate(value);
   const error = errors.find(({ keyword }) => !around.includes(keyword));
