@@ -1,6 +1,4 @@
 import { Command, CommanderError, Option } from 'commander';
-import type { GlobalOptions } from './command/options.js';
-import { RuntimeError } from './error.js';
 import { tell } from './log.js';
 
 /** Each is loaded when it is asked for. */
@@ -34,11 +32,7 @@ const iso = new Command('iso-oci')
   .option('--debug', 'ignored')
   .option('--systemd-cgroup', 'cgroups by systemd')
   .addOption(new Option('--cgroup-manager <name>').choices(['cgroupfs', 'systemd', 'disabled']))
-  .option('--rootless <when>', 'ignored: it is found out')
-  .hook('preAction', (command) => {
-    const { systemdCgroup, cgroupManager } = command.opts<GlobalOptions>();
-    if (systemdCgroup || cgroupManager === 'systemd') throw new RuntimeError('cgroups by systemd cannot be made yet');
-  });
+  .option('--rootless <when>', 'ignored: it is found out');
 
 /** Runs the command line of this process. */
 async function main(): Promise<void> {

@@ -1,15 +1,16 @@
-import { type Cgroup, fromOCI, type OciResources, type Stats } from '@iso/cgroups';
+import { type Cgroup, fromOCI, type OciResources, type Scope, type Stats } from '@iso/cgroups';
 import type { Child } from '@iso/process';
 import { attempt, Fd, O, watchFd } from '@iso/sys';
 import { haltsForHooks } from '../config/hooks.js';
-import { type Bundle, readBundle } from '../config/read.js';
+import { readBundle } from '../config/read.js';
 import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
 import { engage } from './agent.js';
 import { cgroupPath, createCgroup } from './cgroup.js';
-import { runHooks, runPoststop } from './hooks.js';
+import { runAtHalt, runHooks, runPoststop } from './hooks.js';
 import { hold, holdersOf, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
-import { hookAtHalt, hookBeside, launchBeside, launchFirst, type Neighbour, type Surroundings } from './launch.js';
+import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
+import { createScope, removeScope, setScope } from './scope.js';
 import { groupOf, type State, stateInside, stateOf } from './state.js';
 import type { Saved, Store } from './store.js';
 
@@ -19,14 +20,16 @@ const SIGKILL = 9;
 export interface CreateOptions extends Surroundings {
   /** Directory with config.json and the root. */
   bundle: string;
-  /** Whether it gets a cgroup; default true. */
-  cgroups?: boolean;
+  /** Whether it gets a cgroup; default true. `systemd`: in a scope that systemd makes. */
+  cgroups?: boolean | 'systemd';
 }
 
 /** A container of a store: made, started, signalled, removed, by processes that come and go. */
 export class Container {
   readonly id: string;
   readonly #store: Store;
+  /** Held until this process ends: then what is in it holds it. */
+  #scope: Scope | undefined;
 
   /**
    * @param store - where it is kept
@@ -49,17 +52,18 @@ export class Container {
     const bundle = await readBundle(directory);
     const { config } = bundle;
     if (!config.process) throw new RuntimeError('config.json has no process');
-    using _held = this.#store.create(this.id);
     const saved: Saved = {
       version: 1,
       id: this.id,
       bundle: bundle.directory,
       created: new Date().toISOString(),
       started: false,
-      ...(cgroups ? { cgroup: cgroupPath(this.id, config) } : {}),
+      ...(cgroups === true ? { cgroup: cgroupPath(this.id, config) } : {}),
       config,
     };
+    using _held = this.#store.create(this.id);
     let cgroup: Cgroup | undefined;
+    let scope: Scope | undefined;
     let hooked = false;
     try {
       // What is noted below is this container's to remove: it must not be another's.
@@ -68,11 +72,17 @@ export class Container {
       // Before anything is made: who is killed meanwhile leaves what can be removed.
       this.#store.write(saved);
       if (saved.cgroup !== undefined) this.#store.noteGroup(this.id, saved.cgroup);
-      cgroup = cgroups ? await createCgroup(this.id, config) : undefined;
+      if (cgroups === 'systemd') {
+        const made = await createScope(this.id, config);
+        ({ scope, group: cgroup } = made);
+        Object.assign(saved, { scope: made.saved, cgroup: made.path });
+        this.#store.write(saved);
+        this.#store.noteGroup(this.id, made.path);
+      } else if (cgroups) cgroup = await createCgroup(this.id, config);
       using gate = Fd.open(this.#store.gate(this.id), { flags: O.RDWR });
       const hooks = (init: ProcessIdentity) => {
         hooked = true;
-        return this.#runAtHalt(saved, bundle, { cgroup, init });
+        return runAtHalt(saved, bundle, { cgroup, init });
       };
       const child = await launchFirst(bundle, config.process, { cgroup, gate }, surroundings, {
         atHalt: haltsForHooks(config) ? hooks : undefined,
@@ -86,9 +96,11 @@ export class Container {
         throw error;
       }
       cgroup?.[Symbol.dispose]();
+      this.#scope = scope;
       return child;
     } catch (error) {
       await cgroup?.[Symbol.asyncDispose]().catch(() => {});
+      await scope?.remove().catch(() => {});
       this.#store.remove(this.id);
       // What those of its creation have made is theirs to undo.
       if (hooked) await runPoststop(config, { ...(await stateOf(saved)), status: 'stopped' });
@@ -101,19 +113,6 @@ export class Container {
     if (!init) throw new RuntimeError('its first process has ended already');
     saved.init = init;
     this.#store.write(saved);
-  }
-
-  /** Hooks of its creation, which find its mounts where the host has its root. */
-  async #runAtHalt(saved: Saved, bundle: Bundle, { cgroup, init }: Pick<Neighbour, 'cgroup' | 'init'>): Promise<void> {
-    const { config } = saved;
-    const state = { ...(await stateOf(saved)), pid: init.pid };
-    const here = () => ({ cwd: bundle.directory });
-    await runHooks(config, 'prestart', state, here);
-    await runHooks(config, 'createRuntime', state, here);
-    using pidfd = hold(init);
-    if (!pidfd) throw new RuntimeError('its first process has ended');
-    const inside = () => hookAtHalt(bundle, { cgroup, init, pidfd });
-    await runHooks(config, 'createContainer', stateInside(state), inside);
   }
 
   /**
@@ -221,9 +220,12 @@ export class Container {
    * @param resources - as of `linux.resources`
    */
   async update(resources: OciResources): Promise<void> {
-    using group = await groupOf(await this.#in('update', 'running', 'created', 'paused'));
+    const saved = await this.#in('update', 'running', 'created', 'paused');
+    using group = await groupOf(saved);
     if (!group) throw new RuntimeError('the container has no cgroup');
-    await group.set(fromOCI(resources));
+    const limits = fromOCI(resources);
+    if (saved.scope) await setScope(saved.scope, limits);
+    await group.set(limits);
   }
 
   /** What it uses. */
@@ -266,6 +268,7 @@ export class Container {
     const group = await groupOf({ cgroup });
     // With whatever stayed behind in it.
     await group?.[Symbol.asyncDispose]();
+    if (saved?.scope) await (this.#scope?.remove() ?? removeScope(saved.scope));
     this.#store.remove(this.id);
     if (saved) await runPoststop(saved.config, await stateOf(saved));
   }

