@@ -36,7 +36,9 @@ const files = [
         'packages/unionfs/src/driver/devicemapper',
         'examples/container/src/attack',
         'examples/oci-runtime/src/config',
+        'examples/oci-runtime/src/container',
         'examples/oci-runtime/src/engines',
+        'examples/oci-runtime/src/hooks',
         'examples/oci-runtime/src/oci.',
         'packages/netns/src/namespace/tun',
         'packages/netns/src/network/networks',
@@ -92,7 +94,7 @@ async function underKernel(kernel, flags) {
   const alone = flags.includes('--systemd');
   const passed = alone || (await virtualMachine(kernel, `virtual machine, ${kernel}`, files, 'command'));
   if (!alone && !LONG) return passed;
-  const systemd = ['packages/cgroups/src/systemd'];
+  const systemd = ['packages/cgroups/src/systemd', ...(LONG ? ['examples/oci-runtime/src/systemd'] : [])];
   return (await virtualMachine(kernel, `virtual machine with systemd, ${kernel}`, systemd, 'systemd')) && passed;
 }
 

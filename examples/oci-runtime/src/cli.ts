@@ -1,7 +1,5 @@
 import { Command, CommanderError, Option } from 'commander';
-import type { GlobalOptions } from './command/options.js';
-import { RuntimeError } from './error.js';
-import { logError } from './log.js';
+import { tell } from './log.js';
 
 /** Each is loaded when it is asked for. */
 const commands: Record<string, () => Promise<Command>> = {
@@ -34,11 +32,7 @@ const iso = new Command('iso-oci')
   .option('--debug', 'ignored')
   .option('--systemd-cgroup', 'cgroups by systemd')
   .addOption(new Option('--cgroup-manager <name>').choices(['cgroupfs', 'systemd', 'disabled']))
-  .option('--rootless <when>', 'ignored: it is found out')
-  .hook('preAction', (command) => {
-    const { systemdCgroup, cgroupManager } = command.opts<GlobalOptions>();
-    if (systemdCgroup || cgroupManager === 'systemd') throw new RuntimeError('cgroups by systemd cannot be made yet');
-  });
+  .option('--rootless <when>', 'ignored: it is found out');
 
 /** Runs the command line of this process. */
 async function main(): Promise<void> {
@@ -46,12 +40,14 @@ async function main(): Promise<void> {
   const wanted = asked === undefined ? Object.keys(commands) : [asked];
   for (const name of wanted) iso.addCommand(await (commands[name] as () => Promise<Command>)());
   for (const command of [iso, ...iso.commands]) command.exitOverride();
+  // Node's own way to show them is for whoever writes programs.
+  process.removeAllListeners('warning').on('warning', ({ message }) => tell('warning', message, iso.opts()));
   try {
     await iso.parseAsync();
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 1;
     else {
-      logError(error instanceof Error ? error.message : String(error), iso.opts());
+      tell('error', error instanceof Error ? error.message : String(error), iso.opts());
       process.exitCode = 1;
     }
   }

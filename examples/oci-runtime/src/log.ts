@@ -7,19 +7,20 @@ export interface LogOptions {
 }
 
 /**
- * Tells of an error, in the way that engines read it.
+ * Tells of an error or a warning, in the way that engines read it.
  *
+ * @param level - which of them
  * @param message - what is wrong
  * @param options - where to
  */
-export function logError(message: string, { log, logFormat = 'text' }: LogOptions): void {
+export function tell(level: 'error' | 'warning', message: string, { log, logFormat = 'text' }: LogOptions): void {
   const msg = message.trim().replace(/\s*\n\s*/g, ' ');
-  process.stderr.write(`iso-oci: ${msg}\n`);
+  process.stderr.write(`iso-oci: ${level === 'error' ? '' : `${level}: `}${msg}\n`);
   if (log === undefined) return;
   const time = new Date().toISOString();
   const line =
     logFormat === 'json'
-      ? JSON.stringify({ level: 'error', msg, time })
-      : `time=${JSON.stringify(time)} level=error msg=${JSON.stringify(msg)}`;
+      ? JSON.stringify({ level, msg, time })
+      : `time=${JSON.stringify(time)} level=${level} msg=${JSON.stringify(msg)}`;
   appendFileSync(log, `${line}\n`);
 }

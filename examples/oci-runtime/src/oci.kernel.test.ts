@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, 
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from './testing/lab.js';
+import { faultsOf } from './testing/schema.js';
 
 const missing = [
   ...(process.getuid?.() === 0 ? [] : ['root']),
@@ -33,6 +34,7 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     const pid = Number(readFileSync(pidFile, 'utf8'));
     const state = () => JSON.parse(lab.oci('state', 'life').stdout);
     expect(state()).toEqual({ ociVersion: '1.2.0', id: 'life', status: 'created', pid, bundle });
+    expect(faultsOf(state(), 'state')).toEqual([]);
     // The kernel has everything already but the program.
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');
     expect(status).toMatch(/^NSpid:\t\d+\t1$/m);
@@ -40,7 +42,9 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(status).toMatch(/^CapBnd:\t0000000000000021$/m);
     expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/Max open files +100 +200/);
     expect(readFileSync(`/proc/${pid}/comm`, 'utf8')).toBe('memfd:gate\n');
-    expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`:pids:/iso-test-${process.pid}/life`);
+    expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toMatch(
+      new RegExp(`:(pids)?:/iso-test-${process.pid}/life\\n`),
+    );
 
     // Later edits of the bundle change nothing.
     writeFileSync(join(bundle, 'config.json'), '{}');
@@ -52,6 +56,15 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
       stderr: expect.stringMatching(/cannot start .* running/),
     });
     expect(lab.oci('delete', 'life')).toMatchObject({ code: 1, stderr: expect.stringMatching(/not stopped/) });
+
+    const limits = join(lab.folder, 'limits.json');
+    writeFileSync(limits, '{"pids":{"limit":"many"}}');
+    expect(lab.oci('update', '--resources', limits, 'life')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/pids\.limit: .* it is "many"/),
+    });
+    writeFileSync(limits, '{"pids":{"limit":20}}');
+    expect(lab.oci('update', '--resources', limits, 'life')).toMatchObject({ code: 0, stderr: '' });
 
     const inside = lab.oci(
       'exec',
@@ -92,6 +105,17 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
       'a mount that is no absolute path',
       (config: Record<string, unknown>) => Object.assign(config, { mounts: [{ destination: 'x' }] }),
       /absolute/,
+    ],
+    [
+      'what the schema of the specification does not have',
+      (config: Record<string, unknown>) =>
+        Object.assign(config.linux as object, { namespaces: [{ type: 'mount' }, { type: 'pod' }] }),
+      /config\.json: linux\.namespaces\[1\]\.type: .* it is "pod"$/m,
+    ],
+    [
+      'a device of the network',
+      (config: Record<string, unknown>) => Object.assign(config.linux as object, { netDevices: { eth0: {} } }),
+      /linux\.netDevices cannot be applied/,
     ],
     [
       'a host setting',
@@ -143,7 +167,7 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(lab.oci('run', '--bundle', bundle, 'hooks').code).toBe(0);
     const lines = readFileSync(out, 'utf8').trim().split('\n');
     expect(lines.map((line) => line.split(' ')[0])).toEqual(['createRuntime', 'poststart', 'poststop']);
-    expect(lines[0]).toContain('"status":"created"');
+    expect(lines[0]).toContain('"status":"creating"');
 
     const failing = lab.bundle('failing', ['true'], (config) =>
       Object.assign(config, { hooks: { createRuntime: [{ path: '/bin/false' }] } }),
@@ -190,6 +214,7 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/^core\nfd\nfull\nmqueue\nnull\n/);
     const features = JSON.parse(lab.oci('features').stdout);
+    expect(faultsOf(features, 'features')).toEqual([]);
     expect(features.linux.namespaces).toContain('time');
     expect(features.linux.capabilities).toContain('CAP_SYS_ADMIN');
   });

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { CLONE, LaunchProgram, type Part } from '@iso/sys';
+import { AT, CLONE, LaunchProgram, O, type Part } from '@iso/sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fromSources } from '../../../test/typescript.js';
 import { defaultMaskedPaths, defaultMounts, defaultReadonlyPaths, rootfs } from './index.js';
@@ -52,6 +52,31 @@ describe('rootfs', () => {
       ]),
     );
     expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(before);
+  });
+
+  it('is found at its mountpoint until it is entered, and is the same then', async () => {
+    const path = smallRoot(folder);
+    const place = join(folder, 'place');
+    mkdirSync(place);
+    const part = rootfs({ directory: path, mounts: [programs, { type: 'tmpfs', target: '/tmp' }], mountpoint: place });
+    const before = readFileSync('/proc/self/mountinfo', 'utf8');
+    // As a program does that comes then.
+    const visitor: Part = {
+      confine: (program) => {
+        const file = program.step('mount', 'openat', [AT.FDCWD, join(place, 'tmp/left'), O.CREAT | O.WRONLY, 0o644]);
+        program.step('mount', 'close', [file]);
+      },
+    };
+    const both: Part = {
+      confine: (program) => {
+        void part.confine(program);
+        void visitor.confine(program);
+      },
+    };
+    expect(await inside(both, 'ls /tmp')).toBe('left\n');
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).toBe(before);
+    expect(readdirSync(place)).toEqual([]);
+    expect(() => rootfs({ directory: path, mountpoint: place, enter: 'chroot' })).toThrow(/pivot_root/);
   });
 
   it('hides and protects', async () => {

@@ -30,6 +30,11 @@ export interface RootfsOptions {
    * cannot be pivoted away, and for callers in a chroot whose root is no mount point.
    */
   enter?: 'pivot_root' | 'chroot';
+  /**
+   * Path of the host on which the root is mounted, in the child's mount namespace alone, once everything in it is: for who joins that
+   * namespace before the root is entered, and looks for it there. Default: no path leads to it.
+   */
+  mountpoint?: string;
 }
 
 /**
@@ -64,6 +69,7 @@ const known: Record<keyof RootfsOptions, true> = {
   maskedPaths: true,
   readonlyPaths: true,
   enter: true,
+  mountpoint: true,
 };
 
 /** What is misspelt would be left out silently, and the root be writable, or another than the one that was meant. */
@@ -73,6 +79,8 @@ function check(options: RootfsOptions): void {
   if (unknown !== undefined)
     throw invalid(`rootfs has no option ${JSON.stringify(unknown)}, there are ${Object.keys(known).join(', ')}`);
   if (options.root && options.directory !== undefined) throw invalid('rootfs takes a directory or a root, not both');
+  if (options.mountpoint !== undefined && options.enter === 'chroot')
+    throw invalid("a mountpoint is for a root that is entered by pivot_root: with enter: 'chroot' it stays on /");
 }
 
 function confine(program: LaunchProgram, options: RootfsOptions): void {
@@ -97,6 +105,8 @@ function confine(program: LaunchProgram, options: RootfsOptions): void {
   for (const path of maskedPaths) mask(program, shop, path);
   for (const path of readonlyPaths) protect(program, shop, path);
   if (options.readonly) setReadonly(program, root, true);
+  if (options.mountpoint !== undefined)
+    program.step('mount', 'move_mount', [root, '', AT.FDCWD, resolve(options.mountpoint), MOVE_MOUNT.F_EMPTY_PATH]);
   program.step('mount', 'umask', [umask]);
   if (enter === 'chroot') return enterByChroot(program, root, chrooted ?? undefined);
   program.step('root', 'fchdir', [root]);

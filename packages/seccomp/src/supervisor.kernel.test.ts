@@ -53,6 +53,23 @@ describe('Supervisor', () => {
     }
   });
 
+  it('gives its listener away, and is closed then', async () => {
+    using supervisor = new Supervisor(mkdir);
+    const released = supervisor.release();
+    const text = inside(supervisor, 'mkdir /nowhere/a 2>&1 || :');
+    const listener = await released;
+    // What nobody listens for is not there.
+    expect(listener?.closed).toBe(false);
+    for await (const _ of supervisor) expect.unreachable();
+    listener?.close();
+    expect(await text).toMatch(/not implemented/);
+    expect(await supervisor.release()).toBeUndefined();
+    using never = new Supervisor(mkdir);
+    const nothing = never.release();
+    never.close();
+    expect(await nothing).toBeUndefined();
+  });
+
   it.skipIf(!python)('opens in the place of a process [needs python3]', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'iso-seccomp-'));
     writeFileSync(join(folder, 'text'), 'from outside');

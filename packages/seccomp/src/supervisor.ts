@@ -128,6 +128,21 @@ export class Supervisor implements Part, Disposable {
     if (errors.length) throw errors[0];
   }
 
+  /**
+   * Gives the listener away: its calls are for whoever holds it from then on, in this process or, once it is sent there, in another. The
+   * supervisor itself is closed then.
+   *
+   * @returns the listener, the caller's to close, as soon as the filter is installed: maybe before the launch is over; undefined where
+   * the launch failed before, or the supervisor was closed
+   */
+  async release(): Promise<Fd | undefined> {
+    await this.#arrival;
+    const listener = this.#listener;
+    this.#listener = undefined;
+    this.close();
+    return listener?.closed ? undefined : listener;
+  }
+
   /** Gives up: calls that wait, and those to come, fail with ENOSYS. Again does nothing. */
   close(): void {
     this.#closed = true;

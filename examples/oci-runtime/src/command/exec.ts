@@ -40,7 +40,7 @@ export const exec = new Command('exec')
   .action(async (id: string, words: string[], flags: ExecFlags, command: Command) => {
     const container = openContainer(command.optsWithGlobals(), id);
     const like = container.saved().config.process as ProcessConfig;
-    const process_ = flags.process ? within(like, readProcess(flags.process)) : described(like, words, flags);
+    const process_ = flags.process ? within(like, await readProcess(flags.process)) : described(like, words, flags);
     const here = { terminalHere: !flags.detach };
     const child = await container.exec(
       { ...process_, ...(flags.tty ? { terminal: true } : {}) },

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { type Exit, signalNumber } from '@iso/process';
 import { Command } from 'commander';
+import type { CreateOptions } from '../container/container.js';
 import { attachHere } from '../container/foreground.js';
 import { NoContainerError, RuntimeError } from '../error.js';
 import { type GlobalOptions, openContainer } from './options.js';
@@ -27,7 +28,9 @@ const creating = (name: string) =>
 /** A container in the making, and of what. */
 const asked = (id: string, { newKeyring, ...flags }: CreateFlags, command: Command) => {
   const options = command.optsWithGlobals<GlobalOptions>();
-  const cgroups = options.cgroupManager !== 'disabled';
+  const { systemdCgroup, cgroupManager } = options;
+  const bySystemd = systemdCgroup || cgroupManager === 'systemd';
+  const cgroups: CreateOptions['cgroups'] = bySystemd ? 'systemd' : cgroupManager !== 'disabled';
   return { container: openContainer(options, id), what: { ...flags, cgroups, callersKeys: !newKeyring } };
 };
 

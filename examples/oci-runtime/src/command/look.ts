@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
-import type { OciResources } from '@iso/cgroups';
 import { Command, Option } from 'commander';
+import { readResources } from '../config/read.js';
 import { Container } from '../container/container.js';
 import { RuntimeError } from '../error.js';
 import { openContainer, openStore } from './options.js';
@@ -82,11 +81,5 @@ export const update = new Command('update')
   .argument('<id>')
   .requiredOption('-r, --resources <path>', 'JSON of linux.resources, - for standard input')
   .action(async (id: string, { resources }: { resources: string }, command: Command) => {
-    let value: OciResources;
-    try {
-      value = JSON.parse(readFileSync(resources === '-' ? 0 : resources, 'utf8')) as OciResources;
-    } catch (error) {
-      throw new RuntimeError(`${resources}: ${(error as Error).message}`);
-    }
-    await openContainer(command.optsWithGlobals(), id).update(value);
+    await openContainer(command.optsWithGlobals(), id).update(await readResources(resources));
   });

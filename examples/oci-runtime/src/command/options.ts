@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Container } from '../container/container.js';
 import { Store } from '../container/store.js';
@@ -18,7 +19,18 @@ export interface GlobalOptions extends LogOptions {
 export function openStore({ root }: GlobalOptions): Store {
   const runtime = process.env.XDG_RUNTIME_DIR;
   if (root !== undefined) return new Store(root);
-  return new Store(process.getuid?.() === 0 || !runtime ? '/run/iso-oci' : join(runtime, 'iso-oci'));
+  return new Store(runtime && !isRoot() ? join(runtime, 'iso-oci') : '/run/iso-oci');
+}
+
+/** Whether this is the machine's root: that of a user namespace, in which rootless engines call this, is a plain user outside. */
+function isRoot(): boolean {
+  if (process.getuid?.() !== 0) return false;
+  try {
+    return /^\s*0\s+0\s+4294967295\n$/.test(readFileSync('/proc/self/uid_map', 'latin1'));
+  } catch {
+    // A kernel without user namespaces.
+    return true;
+  }
 }
 
 /**

@@ -16,6 +16,7 @@ import { RuntimeError } from '../error.js';
 import { copyUp } from './copy-up.js';
 import { devMount } from './dev.js';
 import { deviceMounts } from './devices.js';
+import { haltsForHooks } from './hooks.js';
 import { type MountWords, readOptions } from './mount-options.js';
 import { range } from './namespaces.js';
 import type { Bundle } from './read.js';
@@ -36,7 +37,7 @@ export function rootOf(bundle: Bundle): Part[] {
 
 function optionsOf({ directory, config }: Bundle, program: LaunchProgram): Parameters<typeof rootfs>[0] {
   const { root, mounts = [], linux = {}, process: first } = config;
-  const path = resolve(directory, root?.path as string);
+  const path = rootPath({ directory, config });
   const ownDev = mounts.some(({ destination, type }) => isDev(destination) && type === 'tmpfs');
   const cwd = first?.cwd ?? '/';
   return {
@@ -50,9 +51,21 @@ function optionsOf({ directory, config }: Bundle, program: LaunchProgram): Param
       // As other runtimes do for an image whose working directory none of its layers has.
       ...(cwd === '/' || root?.readonly ? [] : [{ type: 'directory' as const, target: cwd }]),
     ],
+    // Where such hooks look for it.
+    ...(haltsForHooks(config) ? { mountpoint: path } : {}),
     maskedPaths: linux.maskedPaths ?? [],
     readonlyPaths: linux.readonlyPaths ?? [],
   };
+}
+
+/**
+ * Where the host has the root of a configuration.
+ *
+ * @param bundle - of the container
+ * @returns absolute
+ */
+export function rootPath({ directory, config }: Bundle): string {
+  return resolve(directory, config.root?.path as string);
 }
 
 const isDev = (path: string) => normalize(path).replace(/(?<=.)\/$/, '') === '/dev';

@@ -6,7 +6,7 @@ import {
   lastCapability,
   namesOf,
 } from '@iso/capabilities';
-import { Profile, seccomp } from '@iso/seccomp';
+import { Profile, Supervisor, seccomp } from '@iso/seccomp';
 import type { Part } from '@iso/sys';
 import { RuntimeError } from '../error.js';
 import type { CapabilitySet, Config, ProcessConfig } from './spec.js';
@@ -22,7 +22,7 @@ type Sets = Record<CapabilitySet, CapabilityName[]>;
  * @param config - of the container
  * @param process_ - the process
  * @returns parts of its launch
- * @throws {@link RuntimeError} for a filter that wants a listener
+ * @throws {@link RuntimeError} for a filter that asks nobody; SeccompError for what is no filter
  */
 export function privilegesOf(config: Config, process_: ProcessConfig): Part[] {
   const { noNewPrivileges = false } = process_;
@@ -56,14 +56,18 @@ function setsOf({ capabilities: sets }: ProcessConfig): Sets {
   } as Sets;
 }
 
+/** One that asks is a {@link Supervisor}: somebody has to be given its listener. */
 function filterOf({ linux }: Config, process_: ProcessConfig): Part | undefined {
   if (!linux?.seccomp) return undefined;
-  const { listenerPath, listenerMetadata, ...data } = linux.seccomp as Record<string, unknown>;
-  if (listenerPath !== undefined || listenerMetadata !== undefined)
-    throw new RuntimeError('linux.seccomp.listenerPath cannot be applied');
+  const { listenerPath, listenerMetadata, ...data } = linux.seccomp;
+  if (listenerMetadata !== undefined && listenerPath === undefined)
+    throw new RuntimeError('linux.seccomp.listenerMetadata without a listenerPath');
   const profile = Profile.parse({ syscalls: [], ...data });
   const filter = profile.filter({ capabilities: process_.capabilities?.bounding ?? [] });
-  return seccomp(filter, { flags: profile.flags, noNewPrivileges: process_.noNewPrivileges ?? false });
+  const options = { flags: profile.flags, noNewPrivileges: process_.noNewPrivileges ?? false };
+  if (!filter.actions.includes('notify')) return seccomp(filter, options);
+  if (listenerPath === undefined) throw new RuntimeError('linux.seccomp: SCMP_ACT_NOTIFY without a listenerPath');
+  return new Supervisor(filter, options);
 }
 
 /** The sets as they are to be in the end: behind the filter. */

@@ -99,11 +99,13 @@ export interface LinuxConfig {
   cgroupsPath?: string;
   resources?: OciResources;
   rootfsPropagation?: string;
-  seccomp?: object;
+  seccomp?: { listenerPath?: string; listenerMetadata?: string };
   sysctl?: Readonly<Record<string, string>>;
   maskedPaths?: readonly string[];
   readonlyPaths?: readonly string[];
   mountLabel?: string;
   intelRdt?: object;
+  memoryPolicy?: object;
+  netDevices?: object;
   personality?: { domain?: string; flags?: readonly string[] };
 }

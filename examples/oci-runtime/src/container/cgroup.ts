@@ -1,4 +1,4 @@
-import { Cgroup, CgroupError, type Controller, detect, fromOCI, type Layout } from '@iso/cgroups';
+import { Cgroup, CgroupError, type Controller, detect, fromOCI, type Layout, type Limits } from '@iso/cgroups';
 import { UnsupportedError } from '@iso/sys';
 import { usualRules } from '../config/devices.js';
 import type { Config } from '../config/spec.js';
@@ -18,25 +18,38 @@ export async function createCgroup(id: string, config: Config): Promise<Cgroup |
   const name = names.pop() as string;
   try {
     using parent = await openParent(names);
-    const { unified = {}, devices = [], ...rest } = resources ?? {};
-    const rules = process.getuid?.() === 0 ? { devices: [...devices, ...usualRules] } : {};
-    const group = await parent.create(name, {
-      controllers: everything(),
-      limits: fromOCI({ ...rest, ...rules } as Parameters<typeof fromOCI>[0]),
-    });
-    try {
-      for (const [file, value] of Object.entries(unified)) group.write(file, value);
-    } catch (error) {
-      await group.remove();
-      throw error;
-    }
-    return group;
+    return await createIn(parent, name, config);
   } catch (error) {
     const wanted = cgroupsPath !== undefined || Object.keys(resources ?? {}).some((key) => key !== 'devices');
     if (!wanted && (CgroupError.is(error, 'notDelegated', 'readOnly') || UnsupportedError.is(error))) return undefined;
     if (CgroupError.is(error, 'exists')) throw new RuntimeError(`the cgroup ${cgroupsPath} is there already`);
     throw error;
   }
+}
+
+/**
+ * Makes a cgroup with the limits of a container.
+ *
+ * @param parent - in which
+ * @param name - of it
+ * @param config - of the bundle
+ */
+export async function createIn(parent: Cgroup, name: string, config: Config): Promise<Cgroup> {
+  const group = await parent.create(name, { controllers: everything(), limits: limitsOf(config) });
+  try {
+    for (const [file, value] of Object.entries(config.linux?.resources?.unified ?? {})) group.write(file, value);
+  } catch (error) {
+    await group.remove();
+    throw error;
+  }
+  return group;
+}
+
+/** The limits of a container; a plain user's has no rules for devices. */
+export function limitsOf({ linux }: Config): Limits {
+  const { unified: _, devices = [], ...rest } = linux?.resources ?? {};
+  const rules = process.getuid?.() === 0 ? { devices: [...devices, ...usualRules] } : {};
+  return fromOCI({ ...rest, ...rules } as Parameters<typeof fromOCI>[0]);
 }
 
 /** In every hierarchy: engines look in each for what they have asked for. */
@@ -55,7 +68,7 @@ export function cgroupPath(id: string, config: Config): string {
 }
 
 function namesOf(path: string): string[] {
-  if (/^[^/]*:[^/]*:[^/]*$/.test(path)) throw new RuntimeError(`cgroupsPath ${path} is for systemd`);
+  if (/^[^/]*:[^/]*:[^/]*$/.test(path)) throw new RuntimeError(`cgroupsPath ${path} is for systemd: --systemd-cgroup`);
   const names = path.split('/').filter((name) => name !== '');
   if (names.length === 0 || names.some((name) => name === '.' || name === '..'))
     throw new RuntimeError(`not a cgroupsPath: ${JSON.stringify(path)}`);

@@ -1,11 +1,7 @@
-import { Fd, O, syscall } from '@iso/sys';
+import type { Fd } from '@iso/sys';
 import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
-
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-/** Of sockaddr_un. */
-const LONGEST = 107;
+import { connectTo } from './socket.js';
 
 /** The terminal of a process: what of `spawn`'s options makes it. */
 export interface ConsoleOptions {
@@ -31,19 +27,7 @@ export function consoleOf(process_: ProcessConfig, path: string | undefined, her
     if (here) return { console: 'pty', ...sizeOf(process_) };
     throw new RuntimeError('a process with a terminal needs a --console-socket');
   }
-  const bytes = Buffer.from(path);
-  if (bytes.length > LONGEST) throw new RuntimeError(`the path of the console socket is longer than ${LONGEST} bytes`);
-  const socket = Fd.own(syscall('socket', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0));
-  const address = Buffer.alloc(2 + bytes.length + 1);
-  address.writeUInt16LE(AF_UNIX);
-  bytes.copy(address, 2);
-  try {
-    syscall('connect', socket, address, address.length);
-  } catch (error) {
-    socket.close();
-    throw new RuntimeError(`console socket ${path}: ${(error as Error).message}`, { cause: error });
-  }
-  return { console: socket, ...sizeOf(process_) };
+  return { console: connectTo(path, 'console socket'), ...sizeOf(process_) };
 }
 
 function sizeOf({ consoleSize }: ProcessConfig): Pick<ConsoleOptions, 'terminal'> {

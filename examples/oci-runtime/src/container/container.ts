@@ -1,41 +1,35 @@
-import { Cgroup, CgroupError, fromOCI, type OciResources, type Stats } from '@iso/cgroups';
+import { type Cgroup, fromOCI, type OciResources, type Scope, type Stats } from '@iso/cgroups';
 import type { Child } from '@iso/process';
 import { attempt, Fd, O, watchFd } from '@iso/sys';
+import { haltsForHooks } from '../config/hooks.js';
 import { readBundle } from '../config/read.js';
 import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
+import { engage } from './agent.js';
 import { cgroupPath, createCgroup } from './cgroup.js';
-import { runHooks } from './hooks.js';
+import { runAtHalt, runHooks, runPoststop } from './hooks.js';
 import { hold, holdersOf, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
 import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
+import { createScope, removeScope, setScope } from './scope.js';
+import { groupOf, type State, stateInside, stateOf } from './state.js';
 import type { Saved, Store } from './store.js';
 
-/** What an engine is told of a container, see the runtime specification. */
-export interface State {
-  ociVersion: string;
-  id: string;
-  status: 'creating' | 'created' | 'running' | 'paused' | 'stopped';
-  /** Absent where it has ended. */
-  pid?: number;
-  bundle: string;
-  annotations?: Readonly<Record<string, string>>;
-}
-
 const SIGKILL = 9;
-const OCI_VERSION = '1.2.0';
 
 /** How a container is made. */
 export interface CreateOptions extends Surroundings {
   /** Directory with config.json and the root. */
   bundle: string;
-  /** Whether it gets a cgroup; default true. */
-  cgroups?: boolean;
+  /** Whether it gets a cgroup; default true. `systemd`: in a scope that systemd makes. */
+  cgroups?: boolean | 'systemd';
 }
 
 /** A container of a store: made, started, signalled, removed, by processes that come and go. */
 export class Container {
   readonly id: string;
   readonly #store: Store;
+  /** Held until this process ends: then what is in it holds it. */
+  #scope: Scope | undefined;
 
   /**
    * @param store - where it is kept
@@ -55,58 +49,82 @@ export class Container {
    * @throws {@link RuntimeError}, KernelError, CgroupError: what cannot be applied
    */
   async create({ bundle: directory, cgroups = true, ...surroundings }: CreateOptions): Promise<Child> {
-    const bundle = readBundle(directory);
+    const bundle = await readBundle(directory);
     const { config } = bundle;
     if (!config.process) throw new RuntimeError('config.json has no process');
-    using _held = this.#store.create(this.id);
     const saved: Saved = {
       version: 1,
       id: this.id,
       bundle: bundle.directory,
       created: new Date().toISOString(),
       started: false,
-      ...(cgroups ? { cgroup: cgroupPath(this.id, config) } : {}),
+      ...(cgroups === true ? { cgroup: cgroupPath(this.id, config) } : {}),
       config,
     };
+    using _held = this.#store.create(this.id);
     let cgroup: Cgroup | undefined;
-    let child: Child | undefined;
+    let scope: Scope | undefined;
+    let hooked = false;
     try {
       // What is noted below is this container's to remove: it must not be another's.
-      using there = await this.#group(saved);
+      using there = await groupOf(saved);
       if (there?.controllers.length) throw new RuntimeError(`the cgroup ${saved.cgroup} is there already`);
       // Before anything is made: who is killed meanwhile leaves what can be removed.
       this.#store.write(saved);
       if (saved.cgroup !== undefined) this.#store.noteGroup(this.id, saved.cgroup);
-      cgroup = cgroups ? await createCgroup(this.id, config) : undefined;
+      if (cgroups === 'systemd') {
+        const made = await createScope(this.id, config);
+        ({ scope, group: cgroup } = made);
+        Object.assign(saved, { scope: made.saved, cgroup: made.path });
+        this.#store.write(saved);
+        this.#store.noteGroup(this.id, made.path);
+      } else if (cgroups) cgroup = await createCgroup(this.id, config);
       using gate = Fd.open(this.#store.gate(this.id), { flags: O.RDWR });
-      child = await launchFirst(bundle, config.process, { cgroup, gate }, surroundings);
-      const init = identityOf(child.pid);
-      if (!init) throw new RuntimeError('its first process has ended already');
-      saved.init = init;
-      this.#store.write(saved);
-      await runHooks(config, 'prestart', await this.#describe(saved));
-      await runHooks(config, 'createRuntime', await this.#describe(saved));
+      const hooks = (init: ProcessIdentity) => {
+        hooked = true;
+        return runAtHalt(saved, bundle, { cgroup, init });
+      };
+      const child = await launchFirst(bundle, config.process, { cgroup, gate }, surroundings, {
+        atHalt: haltsForHooks(config) ? hooks : undefined,
+        underFilter: async (supervisor, { pid }) => engage(supervisor, config, pid, { ...(await stateOf(saved)), pid }),
+      });
+      try {
+        this.#keep(saved, child);
+      } catch (error) {
+        child.kill('SIGKILL');
+        await child.exited;
+        throw error;
+      }
       cgroup?.[Symbol.dispose]();
+      this.#scope = scope;
       return child;
     } catch (error) {
-      child?.kill('SIGKILL');
-      await child?.exited;
       await cgroup?.[Symbol.asyncDispose]().catch(() => {});
+      await scope?.remove().catch(() => {});
       this.#store.remove(this.id);
+      // What those of its creation have made is theirs to undo.
+      if (hooked) await runPoststop(config, { ...(await stateOf(saved)), status: 'stopped' });
       throw error;
     }
+  }
+
+  #keep(saved: Saved, { pid }: Child): void {
+    const init = identityOf(pid);
+    if (!init) throw new RuntimeError('its first process has ended already');
+    saved.init = init;
+    this.#store.write(saved);
   }
 
   /**
    * Lets its program go.
    *
-   * @throws {@link RuntimeError} where it was started before, or has ended
+   * @throws {@link RuntimeError} where it was started before, or has ended; where a hook fails: it is killed then
    */
   async start(): Promise<void> {
     using _held = this.#store.lock(this.id);
     const saved = this.#saved();
     const { init, config } = saved;
-    const { status } = await this.#describe(saved);
+    const { status } = await stateOf(saved);
     if (status !== 'created' || !init) throw new RuntimeError(`cannot start a container that is ${status}`);
     using gate = Fd.open(this.#store.gate(this.id), { flags: O.WRONLY | O.NONBLOCK });
     await this.#runInside(saved, init);
@@ -114,7 +132,12 @@ export class Container {
     attempt('write', gate, '\n', 1);
     // Nobody reads it any more once the program is executed, or could not be.
     await watchFd(gate, { for: 'readable', signal: AbortSignal.timeout(EXEC_MS) });
-    await runHooks(config, 'poststart', await this.#describe(saved)).catch(() => {});
+    try {
+      await runHooks(config, 'poststart', await stateOf({ ...saved, started: true }));
+    } catch (error) {
+      await this.#end(saved);
+      throw error;
+    }
   }
 
   /** Hooks that are the last before its program: where one fails, that never runs. */
@@ -125,9 +148,9 @@ export class Container {
     try {
       using pidfd = hold(init);
       if (!pidfd) throw new RuntimeError('container not running');
-      using cgroup = await this.#group(saved);
+      using cgroup = await groupOf(saved);
       const inside = () => hookBeside(config, first, { cgroup, init, pidfd });
-      await runHooks(config, 'startContainer', await this.#describe(saved), inside);
+      await runHooks(config, 'startContainer', stateInside(await stateOf(saved)), inside);
     } catch (error) {
       await this.#end(saved);
       throw error;
@@ -136,7 +159,7 @@ export class Container {
 
   /** What it is now. */
   state(): Promise<State> {
-    return this.#describe(this.#saved());
+    return stateOf(this.#saved());
   }
 
   /** What was kept of it. */
@@ -153,10 +176,10 @@ export class Container {
    */
   async kill(number: number, all = false): Promise<void> {
     const saved = this.#saved();
-    const { status } = await this.#describe(saved);
+    const { status } = await stateOf(saved);
     if (status === 'stopped' && !all) throw new RuntimeError('container not running');
     // What is frozen dies when it thaws, and is not to be lost sight of before.
-    using group = all || status === 'paused' ? await this.#group(saved) : undefined;
+    using group = all || status === 'paused' ? await groupOf(saved) : undefined;
     for (const pid of all && group ? group.allPids : []) {
       const one = identityOf(pid);
       if (one) signal(one, number);
@@ -178,14 +201,16 @@ export class Container {
     const init = saved.init as ProcessIdentity;
     using pidfd = hold(init);
     if (!pidfd) throw new RuntimeError('container not running');
-    using cgroup = await this.#group(saved);
-    return await launchBeside(saved.config, process_, { cgroup, init, pidfd }, surroundings);
+    using cgroup = await groupOf(saved);
+    return await launchBeside(saved.config, process_, { cgroup, init, pidfd }, surroundings, {
+      underFilter: async (supervisor, { pid }) => engage(supervisor, saved.config, pid, await stateOf(saved)),
+    });
   }
 
   /** Numbers of its processes, as the host has them. */
   async pids(): Promise<number[]> {
     const saved = await this.#in('list processes of', 'running', 'created', 'paused');
-    using group = await this.#group(saved);
+    using group = await groupOf(saved);
     return group?.allPids ?? [(saved.init as ProcessIdentity).pid];
   }
 
@@ -195,28 +220,31 @@ export class Container {
    * @param resources - as of `linux.resources`
    */
   async update(resources: OciResources): Promise<void> {
-    using group = await this.#group(await this.#in('update', 'running', 'created', 'paused'));
+    const saved = await this.#in('update', 'running', 'created', 'paused');
+    using group = await groupOf(saved);
     if (!group) throw new RuntimeError('the container has no cgroup');
-    await group.set(fromOCI(resources));
+    const limits = fromOCI(resources);
+    if (saved.scope) await setScope(saved.scope, limits);
+    await group.set(limits);
   }
 
   /** What it uses. */
   async stats(): Promise<Stats> {
-    using group = await this.#group(await this.#in('read statistics of', 'running', 'created', 'paused'));
+    using group = await groupOf(await this.#in('read statistics of', 'running', 'created', 'paused'));
     if (!group) throw new RuntimeError('the container has no cgroup');
     return group.stats();
   }
 
   /** Freezes all of its processes. */
   async pause(): Promise<void> {
-    using group = await this.#group(await this.#in('pause', 'running'));
+    using group = await groupOf(await this.#in('pause', 'running'));
     if (!group) throw new RuntimeError('the container has no cgroup');
     await group.freeze();
   }
 
   /** Lets them go on. */
   async resume(): Promise<void> {
-    using group = await this.#group(await this.#in('resume', 'paused'));
+    using group = await groupOf(await this.#in('resume', 'paused'));
     await group?.thaw();
   }
 
@@ -232,16 +260,17 @@ export class Container {
     // Whoever made it was killed before it could say what it had made: that waits at the gate.
     if (!saved?.init) for (const one of holdersOf(this.#store.gate(this.id))) signal(one, SIGKILL);
     if (saved) {
-      const { status } = await this.#describe(saved);
+      const { status } = await stateOf(saved);
       if (status !== 'stopped' && !force && status !== 'created')
         throw new RuntimeError(`cannot delete container ${this.id} that is not stopped: ${status}`);
       if (saved.init && isAlive(saved.init)) await this.#end(saved);
     }
-    const group = await this.#group({ cgroup });
+    const group = await groupOf({ cgroup });
     // With whatever stayed behind in it.
     await group?.[Symbol.asyncDispose]();
+    if (saved?.scope) await (this.#scope?.remove() ?? removeScope(saved.scope));
     this.#store.remove(this.id);
-    if (saved) await runHooks(saved.config, 'poststop', await this.#describe(saved)).catch(() => {});
+    if (saved) await runPoststop(saved.config, await stateOf(saved));
   }
 
   #rest(): { saved: Saved | undefined; cgroup: string | undefined } {
@@ -253,7 +282,7 @@ export class Container {
     if (!saved.init) return;
     using pidfd = hold(saved.init);
     if (!pidfd) return;
-    using group = await this.#group(saved);
+    using group = await groupOf(saved);
     attempt('pidfd_send_signal', pidfd, SIGKILL, null, 0);
     if (group?.frozen) await group.thaw();
     await watchFd(pidfd, { signal: AbortSignal.timeout(EXEC_MS) });
@@ -267,35 +296,9 @@ export class Container {
 
   async #in(what: string, ...wanted: State['status'][]): Promise<Saved> {
     const saved = this.#saved();
-    const { status } = await this.#describe(saved);
+    const { status } = await stateOf(saved);
     if (!wanted.includes(status)) throw new RuntimeError(`cannot ${what} a container that is ${status}`);
     return saved;
-  }
-
-  async #group({ cgroup }: { cgroup?: string | undefined }): Promise<Cgroup | undefined> {
-    if (cgroup === undefined) return undefined;
-    try {
-      return await Cgroup.open(cgroup);
-    } catch (error) {
-      if (CgroupError.is(error, 'removed')) return undefined;
-      throw error;
-    }
-  }
-
-  async #describe(saved: Saved): Promise<State> {
-    const { id, bundle, init, started, config } = saved;
-    const alive = init !== undefined && isAlive(init);
-    using group = alive && started ? await this.#group(saved) : undefined;
-    const going = group?.frozen ? 'paused' : started ? 'running' : 'created';
-    const status = !init ? 'creating' : alive ? going : 'stopped';
-    return {
-      ociVersion: OCI_VERSION,
-      id,
-      status,
-      ...(alive ? { pid: init.pid } : {}),
-      bundle,
-      ...(config.annotations ? { annotations: config.annotations } : {}),
-    };
   }
 }
 

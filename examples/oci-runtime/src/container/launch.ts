@@ -1,15 +1,26 @@
 import type { Cgroup } from '@iso/cgroups';
 import { type Child, type RunOptions, type SpawnOptions, spawn } from '@iso/process';
-import { Fd, type Part } from '@iso/sys';
-import { rootOf } from '../config/mounts.js';
+import { Supervisor } from '@iso/seccomp';
+import { Fd, O, type Part } from '@iso/sys';
+import { rootOf, rootPath } from '../config/mounts.js';
 import { namespacesOf, namespacesOfProcess } from '../config/namespaces.js';
 import { privilegesOf } from '../config/privileges.js';
 import { attributesOf, sysctlsOf } from '../config/process.js';
 import type { Bundle } from '../config/read.js';
 import { schedulingOf } from '../config/scheduling.js';
 import type { Config, ProcessConfig } from '../config/spec.js';
+import { RuntimeError } from '../error.js';
 import { consoleOf } from './console.js';
+import { Halt } from './halt.js';
 import type { ProcessIdentity } from './identity.js';
+
+/** What is done while a process is launched. */
+export interface Meanwhile {
+  /** When its namespaces and mounts are made, and its root is not entered. */
+  atHalt?: ((init: ProcessIdentity) => Promise<void>) | undefined;
+  /** When it has a filter that asks somebody. */
+  underFilter(supervisor: Supervisor, init: ProcessIdentity): Promise<void>;
+}
 
 /** What a process has of who starts it. */
 export interface Surroundings {
@@ -30,6 +41,7 @@ export interface Surroundings {
  * @param first - that process
  * @param places - its cgroup; the FIFO on which it waits
  * @param surroundings - descriptors, terminal
+ * @param meanwhile - what is done before it waits
  * @returns the process
  */
 export function launchFirst(
@@ -37,8 +49,9 @@ export function launchFirst(
   first: ProcessConfig,
   { cgroup, gate }: { cgroup: Cgroup | undefined; gate: Fd },
   surroundings: Surroundings,
+  meanwhile: Meanwhile,
 ): Promise<Child> {
-  return launch(first, surroundings, {
+  return launch(first, surroundings, meanwhile, {
     gate,
     confine: [
       ...(cgroup ? [cgroup] : []),
@@ -66,6 +79,7 @@ export interface Neighbour {
  * @param added - the process
  * @param neighbour - the container
  * @param surroundings - descriptors, terminal
+ * @param meanwhile - what is done before its program runs
  * @returns the process
  */
 export function launchBeside(
@@ -73,8 +87,9 @@ export function launchBeside(
   added: ProcessConfig,
   neighbour: Neighbour,
   surroundings: Surroundings,
+  meanwhile: Meanwhile,
 ): Promise<Child> {
-  return launch(added, surroundings, beside(config, added, neighbour));
+  return launch(added, surroundings, meanwhile, beside(config, added, neighbour));
 }
 
 /**
@@ -86,7 +101,29 @@ export function launchBeside(
  */
 export function hookBeside(config: Config, first: ProcessConfig, neighbour: Neighbour): RunOptions {
   const { gate, confine } = beside(config, first, neighbour);
+  if (confine.some((part) => part instanceof Supervisor))
+    throw new RuntimeError('hooks.startContainer under a filter with SCMP_ACT_NOTIFY: nobody would answer them');
   return { ...attributesOf(first), ...(gate === undefined ? {} : { gate }), confine: [ownKeys, ...confine] };
+}
+
+/**
+ * What a hook is launched with that runs in the namespaces of a container whose root is not entered: its path is the host's, and so is its
+ * root, with the container's where the host has that. It is who its first process is by then: privileges have not gone.
+ *
+ * @param bundle - of the container
+ * @param neighbour - that stands still
+ */
+export function hookAtHalt(bundle: Bundle, { cgroup, init, pidfd }: Neighbour): RunOptions {
+  const ownRoot: Part = {
+    confine: (program) => {
+      // Who joins a mount namespace comes out on top of whatever is mounted on its root.
+      const root = Fd.open(`/proc/${init.pid}/root`, { flags: O.PATH | O.DIRECTORY });
+      program.defer(() => root.close());
+      program.step('root', 'fchdir', [root]);
+      program.step('root', 'chroot', ['.']);
+    },
+  };
+  return { cwd: rootPath(bundle), confine: [...(cgroup ? [cgroup] : []), namespacesOfProcess(init, pidfd), ownRoot] };
 }
 
 function beside(config: Config, added: ProcessConfig, { cgroup, init, pidfd }: Neighbour): Confinement {
@@ -107,14 +144,22 @@ type Confinement = Pick<SpawnOptions, 'gate'> & { confine: readonly Part[] };
 async function launch(
   process_: ProcessConfig,
   { preserveFds = 0, consoleSocket, terminalHere = false, callersKeys = false }: Surroundings,
+  { atHalt, underFilter }: Meanwhile,
   more: Confinement,
 ): Promise<Child> {
   const [file = '', ...args] = process_.args ?? [];
   const terminal = consoleOf(process_, consoleSocket, terminalHere);
+  const supervisor = more.confine.find((part) => part instanceof Supervisor);
+  using halt = atHalt || supervisor ? new Halt() : undefined;
   try {
     const stdio = Array.from({ length: 3 + preserveFds }, (_, i) => (terminal.console && i < 3 ? 'ignore' : i));
-    const confine = callersKeys ? more.confine : [ownKeys, ...more.confine];
-    return await spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    const confine = [...(callersKeys ? [] : [ownKeys]), ...more.confine, ...(halt ? [halt] : [])];
+    const launching = spawn(file, args, { ...attributesOf(process_), stdio, ...terminal, ...more, confine });
+    if (!halt) return await launching;
+    return await halt.during(launching, async (init) => {
+      await atHalt?.(init);
+      return supervisor && (() => underFilter(supervisor, init));
+    });
   } finally {
     if (terminal.console instanceof Fd) terminal.console.close();
   }

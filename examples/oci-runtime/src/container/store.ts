@@ -16,6 +16,7 @@ import { AT, type Fd, lockFile, syscall } from '@iso/sys';
 import type { Config } from '../config/spec.js';
 import { NoContainerError, RuntimeError } from '../error.js';
 import type { ProcessIdentity } from './identity.js';
+import type { SavedScope } from './scope.js';
 
 /** What is kept of a container. */
 export interface Saved {
@@ -31,6 +32,8 @@ export interface Saved {
   started: boolean;
   /** Path of its cgroup, below the top of the hierarchies, where one could be made; absent where none was to be. */
   cgroup?: string;
+  /** The scope of systemd that it is in, where it is systemd's. */
+  scope?: SavedScope;
   /** As it was when the container was made. */
   config: Config;
 }

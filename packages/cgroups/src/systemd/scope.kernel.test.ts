@@ -55,6 +55,16 @@ function scopes(judge: Judge): void {
       ActiveState: 'inactive',
     });
     await scope.remove();
+    await expect(Scope.open(NAME, { manager: judge.manager, ...slow })).rejects.toMatchObject({ reason: 'removed' });
+  });
+
+  it('is opened, and removed, by another than who has made it', async () => {
+    const scope = await create();
+    const same = await Scope.open(NAME, { manager: judge.manager, ...slow });
+    expect(same.group.path()).toBe(scope.group.path());
+    await same.remove(slow);
+    expect(shown(judge, scope.unit, 'ActiveState')).toEqual({ ActiveState: 'inactive' });
+    await scope.remove(slow);
   });
 
   it('takes processes that are there, lies in the slice that is named, and ends with them', async () => {

@@ -117,6 +117,24 @@ export class Scope implements AsyncDisposable {
   }
 
   /**
+   * Opens a scope that is there, whoever has made it: with processes of its own, it outlives who did.
+   *
+   * @param name - without `.scope`
+   * @param options - `manager` as for {@link Scope.create}, `signal`, `timeoutMs`
+   * @returns the scope
+   * @throws UnsupportedError where no systemd listens; CgroupError `removed` where there is no such scope
+   */
+  static async open(name: string, options: Pick<ScopeOptions, 'manager' | keyof WaitOptions> = {}): Promise<Scope> {
+    const { manager, ...wait } = checked(name, options);
+    const unit = `${name}.scope`;
+    const whose = manager ?? (process.geteuid?.() === 0 ? 'system' : 'user');
+    await using units = await Units.open(whose, wait);
+    const path = await units.property(unit, 'Scope', 'ControlGroup');
+    if (typeof path !== 'string' || path === '') throw gone(unit, 'there is no such scope, or nothing runs in it');
+    return new Scope(unit, whose, await Cgroup.open(path), undefined);
+  }
+
+  /**
    * Sets limits of the scope: in the group's files, as {@link Cgroup.set} does, and in systemd, which keeps them then.
    *
    * @param limits - new limits
@@ -210,12 +228,11 @@ async function groupOf(pid: number, unit: string, layout: Layout): Promise<Cgrou
   const text = readFileSync(`/proc/${pid}/cgroup`, 'latin1');
   const own = detect({ cgroup: text }).hierarchies.find(({ own }) => own?.endsWith(`/${unit}`))?.own;
   if (own === undefined) {
-    throw new CgroupError(E.NOENT, {
-      syscall: 'read',
-      path: `/proc/${pid}/cgroup`,
-      reason: 'removed',
-      hint: `systemd has started ${unit}, but its process is elsewhere`,
-    });
+    throw gone(unit, `systemd has started it, but its process ${pid} is elsewhere`);
   }
   return Cgroup.open(own, { layout });
+}
+
+function gone(unit: string, hint: string): CgroupError {
+  return new CgroupError(E.NOENT, { syscall: 'read', call: `looking for ${unit}`, reason: 'removed', hint });
 }
