@@ -202,7 +202,6 @@ export function checkName(name: string | undefined): void {
 export function parseCgroupParent(path: string): string {
   const parent = path.replace(/^\/+|\/+$/g, '');
   const bad = (name: string) => name === '.' || name === '..' || Buffer.byteLength(name) > 255;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the kernel refuses lines in them, and terminals act on the others
   if (parent === '' || /[\x00-\x1f\x7f]/.test(parent) || parent.split('/').some(bad))
     throw new UsageError(`not the path of a cgroup: ${JSON.stringify(path.slice(0, 100))}`);
   return parent;
