@@ -14,7 +14,7 @@ describe.skipIf(!root)('bridge networks [needs root]', () => {
     world = new World();
   });
   // An emulated processor takes tens of seconds for a hundred boxes.
-  afterEach(() => world.close(), 60_000);
+  afterEach(() => world.close(), 240_000);
 
   it('a box has its addresses, its MAC, its way out, and is usable at once', async () => {
     const { host, a, b, outside } = world;
