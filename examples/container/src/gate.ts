@@ -1,7 +1,4 @@
-import { attempt, Fd, KernelError, O, syscall, watchFd } from '@iso/sys';
-
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
+import { AF, attempt, Fd, KernelError, O, SOCK, syscall, watchFd } from '@iso/sys';
 
 /** Holds a process back that is made already, see `gate` of `@iso/process`, until it is let go. */
 export class Gate implements Disposable {
@@ -11,7 +8,7 @@ export class Gate implements Disposable {
 
   constructor() {
     const ends = Buffer.alloc(8);
-    syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
+    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
     [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
   }
 

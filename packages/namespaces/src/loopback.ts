@@ -1,7 +1,6 @@
 import type { LaunchProgram, Slot } from '@iso/sys';
+import { AF, SOCK } from '@iso/sys';
 
-const AF_INET = 2;
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000;
 const SIOCSIFFLAGS = 0x8914;
 const IFF_UP_RUNNING = 1 | 0x40;
 
@@ -12,7 +11,7 @@ const IFF_UP_RUNNING = 1 | 0x40;
  * @returns slot of the socket, for an errand to close
  */
 export function bringLoopbackUp(program: LaunchProgram): Slot {
-  const socket = program.step('host', 'socket', [AF_INET, SOCK_DGRAM_CLOEXEC, 0]);
+  const socket = program.step('host', 'socket', [AF.INET, SOCK.DGRAM | SOCK.CLOEXEC, 0]);
   program.step('host', 'ioctl', [socket, SIOCSIFFLAGS, request], {
     text: 'ioctl(socket, SIOCSIFFLAGS, {lo, IFF_UP|IFF_RUNNING})',
   });

@@ -1,20 +1,23 @@
 import {
+  AF,
   AT,
   addressOf,
   CLONE,
   Fd,
   KernelError,
   type LaunchProgram,
+  MSG,
   O,
+  SCM,
   type Slot,
+  SOCK,
+  SOL,
   storeResult,
   syscall,
 } from '@iso/sys';
 import { sizeBytes, type TerminalSize } from './pty.js';
 import { TTY } from './raw/termios.js';
 
-const SOL_SOCKET = 1;
-const SCM_RIGHTS = 1;
 const OPEN_TREE_CLONE = 1;
 const OPEN_TREE_CLOEXEC = O.CLOEXEC;
 const MOVE_MOUNT = { F_EMPTY_PATH: 4, T_EMPTY_PATH: 0x40 } as const;
@@ -62,15 +65,15 @@ function send(program: LaunchProgram, socket: Fd, fd: Slot): void {
   vector.writeBigUInt64LE(BigInt(NAME.length), 8);
   const control = block(Buffer.alloc(24));
   control.writeBigUInt64LE(20n, 0);
-  control.writeInt32LE(SOL_SOCKET, 8);
-  control.writeInt32LE(SCM_RIGHTS, 12);
+  control.writeInt32LE(SOL.SOCKET, 8);
+  control.writeInt32LE(SCM.RIGHTS, 12);
   const message = block(Buffer.alloc(56));
   message.writeBigUInt64LE(addressOf(vector), 16);
   message.writeBigUInt64LE(1n, 24);
   message.writeBigUInt64LE(addressOf(control), 32);
   message.writeBigUInt64LE(24n, 40);
   storeResult(program, 'sysctl', fd, addressOf(control) + 16n, 'its master');
-  program.step('sysctl', 'sendmsg', [socket, message, 0], { text: 'sendmsg(socket, SCM_RIGHTS: its master)' });
+  program.step('sysctl', 'sendmsg', [socket, message, 0], { text: 'sendmsg(socket, SCM.RIGHTS: its master)' });
   // Until then nobody may collect what only addresses lead to. Taken out of something: a bundler drops what has no effect.
   const held = [text, vector, control];
   program.defer(() => void held.splice(0));
@@ -84,7 +87,7 @@ export class ConsoleSocket implements Disposable {
 
   constructor() {
     const ends = Buffer.alloc(8);
-    syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
+    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
     [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
   }
 
@@ -106,10 +109,10 @@ export class ConsoleSocket implements Disposable {
     message.writeBigUInt64LE(addressOf(control), 32);
     message.writeBigUInt64LE(24n, 40);
     const held = [text, vector, control];
-    syscall('recvmsg', this.#ours, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    syscall('recvmsg', this.#ours, message, MSG.DONTWAIT | MSG.CMSG_CLOEXEC);
     held.splice(0);
     // The kernel passes over what it has no number for.
-    if (control.readInt32LE(12) !== SCM_RIGHTS) throw new KernelError(-EMFILE, { syscall: 'recvmsg' });
+    if (control.readInt32LE(12) !== SCM.RIGHTS) throw new KernelError(-EMFILE, { syscall: 'recvmsg' });
     return Fd.own(control.readInt32LE(16));
   }
 
@@ -120,10 +123,6 @@ export class ConsoleSocket implements Disposable {
   }
 }
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const MSG_DONTWAIT = 0x40;
-const MSG_CMSG_CLOEXEC = 0x40000000;
 const EMFILE = 24;
 
 /** In memory of its own, that stays where it is. */

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import type { Readable, Stream, Writable } from 'node:stream';
-import { attempt, F, Fd, invalid, KernelError, O, syscall } from '@iso/sys';
+import { AF, attempt, F, Fd, invalid, KernelError, O, SOCK, syscall } from '@iso/sys';
 import { Pty, type TerminalSize } from './pty.js';
 
 /**
@@ -139,7 +139,7 @@ function existing(item: Exclude<StdioItem, null | undefined>, index: number): Fd
 function pipe(index: number): { theirs: Fd; ours: Fd } {
   const ends = Buffer.alloc(8);
   if (index < 3) syscall('pipe2', ends, O.CLOEXEC);
-  else syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
+  else syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
   const [reader, writer] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
   return index === 0 ? { theirs: reader, ours: writer } : { theirs: writer, ours: reader };
 }
@@ -157,6 +157,3 @@ function socket(fd: Fd, index: number): Readable | Writable {
   if (high !== fd) fd.close();
   return new Socket({ fd: high.release(), readable, writable });
 }
-
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;

@@ -1,15 +1,23 @@
 import { randomBytes } from 'node:crypto';
-import { addressOf, attempt, F, Fd, type LaunchProgram, O, storeResult, syscall } from '@iso/sys';
+import {
+  AF,
+  addressOf,
+  attempt,
+  F,
+  Fd,
+  type LaunchProgram,
+  MSG,
+  O,
+  SCM,
+  SOCK,
+  SOL,
+  storeResult,
+  syscall,
+} from '@iso/sys';
 import type { Filter, Passage } from './filter.js';
 import { type InstallOptions, install } from './part.js';
 import { FLAG, MESSAGE } from './raw/seccomp.js';
 
-const AF_UNIX = 1;
-const SOCK_SEQPACKET = 5;
-const SOL_SOCKET = 1;
-const SCM_RIGHTS = 1;
-const MSG_CMSG_CLOEXEC = 0x40000000;
-const MSG_DONTWAIT = 0x40;
 /** Above every descriptor that a child is likely to be given. */
 const HIGH = 600;
 
@@ -36,7 +44,7 @@ export class Handover {
    */
   static add(program: LaunchProgram, filter: Filter, flags: number, options: InstallOptions): Handover {
     const pair = Buffer.alloc(8);
-    syscall('socketpair', AF_UNIX, SOCK_SEQPACKET | O.CLOEXEC, 0, pair);
+    syscall('socketpair', AF.UNIX, SOCK.SEQPACKET | O.CLOEXEC, 0, pair);
     const ours = Fd.own(pair.readInt32LE(0));
     using low = Fd.own(pair.readInt32LE(4));
     program.undo(() => ours.close());
@@ -54,7 +62,7 @@ export class Handover {
    */
   take(): Fd | null | undefined {
     const memory = message();
-    const received = attempt('recvmsg', this.socket, memory.bytes, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const received = attempt('recvmsg', this.socket, memory.bytes, MSG.DONTWAIT | MSG.CMSG_CLOEXEC);
     if (received < 0) return undefined;
     return received === 0 ? null : Fd.own(memory.bytes.readInt32LE(MESSAGE.fd));
   }
@@ -63,8 +71,8 @@ export class Handover {
 function send(program: LaunchProgram, filter: Filter, socket: Fd, flags: number, options: InstallOptions): void {
   const memory = message();
   memory.bytes.writeBigUInt64LE(20n, MESSAGE.control);
-  memory.bytes.writeInt32LE(SOL_SOCKET, MESSAGE.control + 8);
-  memory.bytes.writeInt32LE(SCM_RIGHTS, MESSAGE.control + 12);
+  memory.bytes.writeInt32LE(SOL.SOCKET, MESSAGE.control + 8);
+  memory.bytes.writeInt32LE(SCM.RIGHTS, MESSAGE.control + 12);
   program.defer(() => void memory.bytes.length);
   const cookies = Array.from({ length: 3 }, () => randomBytes(8).readBigUInt64LE());
   const passage: Passage = {
@@ -78,7 +86,7 @@ function send(program: LaunchProgram, filter: Filter, socket: Fd, flags: number,
   const own = flags | FLAG.NEW_LISTENER | (flags & FLAG.TSYNC ? FLAG.TSYNC_ESRCH : 0);
   install(program, filter.bytesWith(passage), own, options);
   program.step('filter', 'sendmsg', [socket, memory.address, 0, ...cookies], {
-    text: `sendmsg(${socket.number}, {SCM_RIGHTS, the listener})`,
+    text: `sendmsg(${socket.number}, {SCM.RIGHTS, the listener})`,
   });
 }
 

@@ -25,7 +25,7 @@ export { Output, Slot, type StepArg, type StepOptions, StringArray } from './lau
 export { storeResult } from './launcher/store.js';
 export { lockFile } from './lock.js';
 export { openHow } from './open-how.js';
-export { AT, CLONE, F, O, P, POLL, PR, RESOLVE, W } from './raw/flags.js';
+export { AF, AT, CLONE, F, MSG, O, P, POLL, PR, RESOLVE, SCM, SO, SOCK, SOL, W } from './raw/flags.js';
 export { type SyscallName, syscallNumber, syscallNumbers } from './raw/numbers.js';
 export { addressOf, attempt, retryOnInterrupt, syscall } from './syscall.js';
 export { type ExitStatus, type ResourceUsage, reap } from './wait.js';

@@ -1,12 +1,21 @@
 import type { Child } from '@iso/process';
-import { addressOf, Fd, type LaunchProgram, O, type Part, POLL, syscall, watchFd } from '@iso/sys';
+import {
+  AF,
+  addressOf,
+  Fd,
+  type LaunchProgram,
+  MSG,
+  O,
+  type Part,
+  POLL,
+  SO,
+  SOCK,
+  SOL,
+  syscall,
+  watchFd,
+} from '@iso/sys';
 import { identityOf, type ProcessIdentity, signal } from './identity.js';
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const SOL_SOCKET = 1;
-const SO_PASSCRED = 16;
-const MSG_DONTWAIT = 0x40;
 const SIGKILL = 9;
 
 /** What is done while a launch goes on. */
@@ -22,10 +31,10 @@ export class Halt implements Part, Disposable {
 
   constructor() {
     const ends = Buffer.alloc(8);
-    syscall('socketpair', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0, ends);
+    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
     [this.#ours, this.#theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
     const one = Buffer.from(new Uint32Array([1]).buffer);
-    syscall('setsockopt', this.#ours, SOL_SOCKET, SO_PASSCRED, one, one.length);
+    syscall('setsockopt', this.#ours, SOL.SOCKET, SO.PASSCRED, one, one.length);
   }
 
   /**
@@ -41,7 +50,7 @@ export class Halt implements Part, Disposable {
     // A read alone would wait for ever where this process is gone: copies of our end are open in whoever waits with it.
     const events = Buffer.concat([this.#theirs, us].map(readable));
     program.step('mount', 'ppoll', [events, 2, null, null, 0], { text: 'ppoll(until it may go on, this process)' });
-    program.step('mount', 'recvfrom', [this.#theirs, program.output(1), 1, MSG_DONTWAIT, null, null], {
+    program.step('mount', 'recvfrom', [this.#theirs, program.output(1), 1, MSG.DONTWAIT, null, null], {
       hint: { EAGAIN: 'who makes the container has ended' },
     });
   }

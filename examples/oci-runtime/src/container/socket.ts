@@ -1,12 +1,6 @@
-import { addressOf, Fd, O, syscall } from '@iso/sys';
+import { AF, addressOf, Fd, MSG, O, SCM, SO, SOCK, SOL, syscall } from '@iso/sys';
 import { RuntimeError } from '../error.js';
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const SOL_SOCKET = 1;
-const SO_SNDTIMEO = 21;
-const SCM_RIGHTS = 1;
-const MSG_NOSIGNAL = 0x4000;
 /** Of sockaddr_un. */
 const LONGEST = 107;
 /** A peer that takes nothing is not waited for any longer. */
@@ -23,14 +17,14 @@ const PATIENCE_S = 10;
 export function connectTo(path: string, what: string): Fd {
   const bytes = Buffer.from(path);
   if (bytes.length > LONGEST) throw new RuntimeError(`the path of the ${what} is longer than ${LONGEST} bytes`);
-  const socket = Fd.own(syscall('socket', AF_UNIX, SOCK_STREAM | O.CLOEXEC, 0));
+  const socket = Fd.own(syscall('socket', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0));
   const address = Buffer.alloc(2 + bytes.length + 1);
-  address.writeUInt16LE(AF_UNIX);
+  address.writeUInt16LE(AF.UNIX);
   bytes.copy(address, 2);
   const patience = Buffer.alloc(16);
   patience.writeBigInt64LE(BigInt(PATIENCE_S));
   try {
-    syscall('setsockopt', socket, SOL_SOCKET, SO_SNDTIMEO, patience, patience.length);
+    syscall('setsockopt', socket, SOL.SOCKET, SO.SNDTIMEO, patience, patience.length);
     syscall('connect', socket, address, address.length);
   } catch (error) {
     socket.close();
@@ -62,10 +56,10 @@ export function sendBeside(socket: Fd, text: string, fd: Fd): void {
   own.writeBigUInt64LE(at(begin), vector);
   own.writeBigUInt64LE(BigInt(bytes.length), vector + 8);
   own.writeBigUInt64LE(20n, control);
-  own.writeInt32LE(SOL_SOCKET, control + 8);
-  own.writeInt32LE(SCM_RIGHTS, control + 12);
+  own.writeInt32LE(SOL.SOCKET, control + 8);
+  own.writeInt32LE(SCM.RIGHTS, control + 12);
   own.writeInt32LE(fd.number, control + 16);
-  let sent = syscall('sendmsg', socket, own, MSG_NOSIGNAL);
+  let sent = syscall('sendmsg', socket, own, MSG.NOSIGNAL);
   while (sent < bytes.length)
-    sent += syscall('sendto', socket, bytes.subarray(sent), bytes.length - sent, MSG_NOSIGNAL, null, 0);
+    sent += syscall('sendto', socket, bytes.subarray(sent), bytes.length - sent, MSG.NOSIGNAL, null, 0);
 }

@@ -1,7 +1,7 @@
-import { KernelError } from '@iso/sys';
+import { AF, KernelError } from '@iso/sys';
 import { malformed } from '../netlink/error.js';
 import { Message } from '../netlink/message.js';
-import { AF, NETLINK, NLM_F } from '../netlink/raw.js';
+import { NETLINK, NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { NetlinkSocket, type NetlinkSocketOptions } from '../netlink/socket.js';
 import { NFGENMSG, NFNL_SUBSYS } from '../nft/raw.js';

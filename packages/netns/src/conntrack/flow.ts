@@ -1,7 +1,7 @@
+import { AF } from '@iso/sys';
 import { type Family, ipBytes } from '../ip/ip.js';
 import type { Attributes } from '../netlink/attribute.js';
 import type { Message } from '../netlink/message.js';
-import { AF } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { NFGENMSG } from '../nft/raw.js';
 import {

@@ -1,6 +1,5 @@
-import { invalid } from '@iso/sys';
+import { AF, invalid } from '@iso/sys';
 import { familyOf, ipBytes } from '../ip/ip.js';
-import { AF } from '../netlink/raw.js';
 
 /**
  * `struct sockaddr_in` or `sockaddr_in6`.

@@ -2,8 +2,23 @@ import type { Socket as DatagramSocket } from 'node:dgram';
 import { fstatSync, statSync } from 'node:fs';
 import type { Agent, AgentOptions } from 'node:http';
 import type { Server, Socket } from 'node:net';
-import { AT, attempt, CLONE, errand, errandAsync, Fd, invalid, LaunchProgram, O, type Part, syscall } from '@iso/sys';
-import { AF, NETLINK, SOCK, SOCKET_TYPE, SOL } from '../netlink/raw.js';
+import {
+  AF,
+  AT,
+  attempt,
+  CLONE,
+  errand,
+  errandAsync,
+  Fd,
+  invalid,
+  LaunchProgram,
+  O,
+  type Part,
+  SOCK,
+  SOL,
+  syscall,
+} from '@iso/sys';
+import { NETLINK, SOCKET_TYPE } from '../netlink/raw.js';
 import { Rtnetlink } from '../route/rtnetlink.js';
 import { agent, fetchFrom } from './http.js';
 import { opening } from './opening.js';

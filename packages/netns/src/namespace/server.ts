@@ -1,7 +1,6 @@
 import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from 'node:net';
-import { type Fd, syscall } from '@iso/sys';
+import { AF, type Fd, SOCK, SOL, syscall } from '@iso/sys';
 import { familyOf } from '../ip/ip.js';
-import { AF, SOCK, SOL } from '../netlink/raw.js';
 import { socketAddress } from './address.js';
 import { IPPROTO_IPV6, IPV6_V6ONLY, SO } from './raw.js';
 

@@ -1,8 +1,7 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { Socket } from 'node:net';
-import { type Fd, invalid, syscall } from '@iso/sys';
+import { AF, type Fd, invalid, SOCK, syscall } from '@iso/sys';
 import { familyOf } from '../ip/ip.js';
-import { AF, SOCK } from '../netlink/raw.js';
 import { socketAddress } from './address.js';
 import { type AsyncPlace, bound, boundAsync, type Place } from './server.js';
 

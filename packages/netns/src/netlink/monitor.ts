@@ -1,5 +1,5 @@
-import { type Fd, syscall, watchFd } from '@iso/sys';
-import { NETLINK_OPTION, SOL } from './raw.js';
+import { type Fd, SOL, syscall, watchFd } from '@iso/sys';
+import { NETLINK_OPTION } from './raw.js';
 import type { Replies } from './replies.js';
 import { NetlinkSocket, type NetlinkSocketOptions } from './socket.js';
 

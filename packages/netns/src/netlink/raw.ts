@@ -1,12 +1,8 @@
-/** The kernel's names and numbers of netlink itself: `linux/netlink.h`, `linux/socket.h`. */
+/** The kernel's names and numbers of netlink itself: `linux/netlink.h`. */
+import { SOCK } from '@iso/sys';
 
-export const AF = { UNSPEC: 0, UNIX: 1, INET: 2, BRIDGE: 7, INET6: 10, NETLINK: 16, PACKET: 17 } as const;
-export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
 /** How sockets of netlink are opened. */
 export const SOCKET_TYPE = SOCK.RAW | SOCK.CLOEXEC | SOCK.NONBLOCK;
-export const SOL = { SOCKET: 1, NETLINK: 270 } as const;
-export const SO = { RCVBUF: 8, RCVBUFFORCE: 33 } as const;
-export const MSG = { TRUNC: 0x20, DONTWAIT: 0x40 } as const;
 
 /** Protocols of AF_NETLINK sockets. */
 export const NETLINK = { ROUTE: 0, NETFILTER: 12 } as const;

@@ -1,5 +1,4 @@
-import { attempt, type Fd, KernelError } from '@iso/sys';
-import { MSG } from './raw.js';
+import { attempt, type Fd, KernelError, MSG } from '@iso/sys';
 
 const EAGAIN = -11;
 const EINTR = -4;

@@ -1,8 +1,8 @@
 import { close, write } from 'node:fs';
-import { attempt, Fd, KernelError, syscall } from '@iso/sys';
+import { AF, attempt, Fd, KernelError, SO, SOL, syscall } from '@iso/sys';
 import { type Exchange, Listing, Outcomes, Verdict } from './exchange.js';
 import type { Message } from './message.js';
-import { AF, NETLINK_OPTION, NLM_F, SO, SOCKET_TYPE, SOL } from './raw.js';
+import { NETLINK_OPTION, NLM_F, SOCKET_TYPE } from './raw.js';
 import { datagram, drain, receive } from './receive.js';
 import { Replies } from './replies.js';
 import { turn } from './turn.js';

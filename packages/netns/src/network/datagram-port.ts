@@ -1,6 +1,5 @@
-import { addressOf, attempt, type Fd, FdWatcher, syscall } from '@iso/sys';
+import { addressOf, attempt, type Fd, FdWatcher, SOCK, syscall } from '@iso/sys';
 import { type AsyncPlace, boundAsync } from '../namespace/server.js';
-import { SOCK } from '../netlink/raw.js';
 
 const IPPROTO = { IP: 0, IPV6: 41 } as const;
 const OPTION = { IP_PKTINFO: 8, IPV6_RECVPKTINFO: 49, IPV6_PKTINFO: 50 } as const;

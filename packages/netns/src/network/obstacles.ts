@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { AT, attempt, Fd, KernelError, O } from '@iso/sys';
+import { AF, AT, attempt, Fd, KernelError, O, SOCK } from '@iso/sys';
 import type { NetNS } from '../namespace/netns.js';
-import { AF, SOCK } from '../netlink/raw.js';
 import type { Nft } from '../nft/index.js';
 
 /** The kernel's older firewall, of which nf_tables shows nothing: `linux/netfilter_ipv4/ip_tables.h`. */

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
-import { KernelError } from '@iso/sys';
+import { AF, KernelError } from '@iso/sys';
 import { type Family, ipBytes, lastOf, parsePrefix } from '../ip/ip.js';
 import type { Attributes } from '../netlink/attribute.js';
 import { Message } from '../netlink/message.js';
-import { AF, NLM_F } from '../netlink/raw.js';
+import { NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { numberOf, wordOf } from './name.js';
 import { IFA, IFA_F, IFADDRMSG, RTM, SCOPES } from './raw.js';

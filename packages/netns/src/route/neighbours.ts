@@ -1,6 +1,7 @@
+import { AF } from '@iso/sys';
 import { type Family, familyOf, ipBytes, macBytes } from '../ip/ip.js';
 import { Message } from '../netlink/message.js';
-import { AF, NLM_F } from '../netlink/raw.js';
+import { NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { numberOf, wordOf } from './name.js';
 import { NDA, NDMSG, NEIGHBOUR_STATES, NTF, RTM } from './raw.js';

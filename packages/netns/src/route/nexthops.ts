@@ -1,6 +1,7 @@
+import { AF } from '@iso/sys';
 import { type Family, familyOf, ipBytes } from '../ip/ip.js';
 import { Message } from '../netlink/message.js';
-import { AF, NLM_F } from '../netlink/raw.js';
+import { NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { NHA, NHMSG, RTM, RTNH_F } from './raw.js';
 import type { Requests } from './requests.js';

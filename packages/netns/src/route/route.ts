@@ -1,7 +1,8 @@
+import { AF } from '@iso/sys';
 import { type Family, ipText } from '../ip/ip.js';
 import { Attributes } from '../netlink/attribute.js';
 import { malformed } from '../netlink/error.js';
-import { AF, align } from '../netlink/raw.js';
+import { align } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { wordOf } from './name.js';
 import { PROTOCOLS, ROUTE_TYPES, RTA, RTAX, RTM_F_CLONED, RTMSG, RTNH, RTNH_F, SCOPES, type TABLES } from './raw.js';

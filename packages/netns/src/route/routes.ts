@@ -1,7 +1,7 @@
-import { invalid, KernelError } from '@iso/sys';
+import { AF, invalid, KernelError } from '@iso/sys';
 import { type Family, familyOf, ipBytes, parsePrefix } from '../ip/ip.js';
 import { Message } from '../netlink/message.js';
-import { AF, NLM_F } from '../netlink/raw.js';
+import { NLM_F } from '../netlink/raw.js';
 import { numberOf } from './name.js';
 import { PROTOCOLS, ROUTE_TYPES, RTA, RTAX, RTM, RTM_F_FIB_MATCH, RTMSG, RTNH, RTNH_F, SCOPES, TABLES } from './raw.js';
 import type { Requests } from './requests.js';

@@ -1,6 +1,7 @@
+import { AF } from '@iso/sys';
 import { type Family, ipBytes, parsePrefix } from '../ip/ip.js';
 import { Message } from '../netlink/message.js';
-import { AF, NLM_F } from '../netlink/raw.js';
+import { NLM_F } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { numberOf, wordOf } from './name.js';
 import { FIB_RULE_HDR, FIB_RULE_INVERT, FRA, RTM, RULE_ACTIONS, TABLES } from './raw.js';

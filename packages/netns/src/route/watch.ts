@@ -1,5 +1,6 @@
+import { AF } from '@iso/sys';
 import { Monitor, type MonitorOptions } from '../netlink/monitor.js';
-import { AF, NETLINK } from '../netlink/raw.js';
+import { NETLINK } from '../netlink/raw.js';
 import type { Replies } from '../netlink/replies.js';
 import { type Address, readAddress } from './addresses.js';
 import { type Link, readLink } from './link.js';

@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram';
 import { KernelError, UnsupportedError } from '../error.js';
 import { Fd } from '../fd.js';
 import { LinuxKernel, type SyscallArg } from '../kernel.js';
-import { EPOLL, O } from '../raw/flags.js';
+import { AF, EPOLL, O, SOCK } from '../raw/flags.js';
 import { layouts } from '../raw/layouts.js';
 import type { SyscallName } from '../raw/numbers.js';
 
@@ -16,9 +16,6 @@ interface DatagramHandle {
   unref(): void;
   close(): void;
 }
-
-const AF_UNIX = 1;
-const SOCK_DGRAM = 2;
 
 /** Events that are taken at a time; of the others the epoll tells in the next turn. */
 const AT_ONCE = 16;
@@ -47,7 +44,7 @@ export class LoopEpoll {
   constructor(ready: () => void) {
     using epoll = Fd.own(check('epoll_create1', O.CLOEXEC));
     // Only a socket is taken. libuv's own epoll takes the number on when this turn is over: then it is the epoll's.
-    using place = Fd.own(check('socket', AF_UNIX, SOCK_DGRAM | O.CLOEXEC, 0));
+    using place = Fd.own(check('socket', AF.UNIX, SOCK.DGRAM | O.CLOEXEC, 0));
     this.number = place.number;
     this.#handle = newHandle();
     this.#handle.onmessage = ready;

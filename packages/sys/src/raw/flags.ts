@@ -77,6 +77,24 @@ export const F = {
   CLOEXEC: 1,
 } as const;
 
+/** Address families, `linux/socket.h`. */
+export const AF = { UNSPEC: 0, UNIX: 1, INET: 2, BRIDGE: 7, INET6: 10, NETLINK: 16, PACKET: 17 } as const;
+
+/** Types of sockets and their flags, `linux/net.h`. */
+export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, SEQPACKET: 5, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+
+/** Levels of socket options. */
+export const SOL = { SOCKET: 1, NETLINK: 270 } as const;
+
+/** Socket options of level SOL_SOCKET, `asm-generic/socket.h`. */
+export const SO = { RCVBUF: 8, PASSCRED: 16, SNDTIMEO: 21, RCVBUFFORCE: 33 } as const;
+
+/** Control messages of level SOL_SOCKET. */
+export const SCM = { RIGHTS: 1 } as const;
+
+/** Flags of sends and receives. */
+export const MSG = { TRUNC: 0x20, DONTWAIT: 0x40, NOSIGNAL: 0x4000, CMSG_CLOEXEC: 0x40000000 } as const;
+
 /** epoll_ctl operations, `linux/eventpoll.h`. */
 export const EPOLL = { CTL_ADD: 1, CTL_DEL: 2 } as const;
 
