@@ -45,15 +45,19 @@ export class LoopEpoll {
     using epoll = Fd.own(check('epoll_create1', O.CLOEXEC));
     // Only a socket is taken. libuv's own epoll takes the number on when this turn is over: then it is the epoll's.
     using place = Fd.own(check('socket', AF.UNIX, SOCK.DGRAM | O.CLOEXEC, 0));
-    this.number = place.number;
     this.#handle = newHandle();
     this.#handle.onmessage = ready;
-    const failed = this.#handle.open(this.number) || this.#handle.recvStart();
-    if (failed !== 0) throw new UnsupportedError('@iso/sys', `this Node waits for no socket of ours (error ${failed})`);
-    check('dup3', epoll, this.number, O.CLOEXEC);
-    this.#handle.unref();
+    succeed('open', this.#handle.open(place.number));
     // From here on it is Node's to close.
-    place.release();
+    this.number = place.release();
+    try {
+      check('dup3', epoll, this.number, O.CLOEXEC);
+      succeed('recvStart', this.#handle.recvStart());
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.#handle.unref();
   }
 
   /**
@@ -120,6 +124,11 @@ function newHandle(): DatagramHandle {
     handle.close();
   }
   return new DatagramClass();
+}
+
+function succeed(method: string, failed: number): void {
+  if (failed !== 0)
+    throw new UnsupportedError('@iso/sys', `this Node waits for no socket of ours: ${method}, ${failed}`);
 }
 
 function call(name: SyscallName, ...args: SyscallArg[]): number {
