@@ -19,6 +19,15 @@ function collect(group: Cgroup, options: EventOptions = {}) {
 const bomb = 'x=0123456789abcdef; while :; do x=$x$x; done';
 
 for (const [kind, layout] of layouts) {
+  const removeEverywhere = (name: string) => {
+    for (const { mount } of layout.hierarchies) {
+      try {
+        rmdirSync(`${mount}/${parent}/${name}`);
+      } catch {
+        // Not in this hierarchy.
+      }
+    }
+  };
   const make = (name: string, options: Parameters<typeof Cgroup.create>[1] = {}) =>
     Cgroup.create(name, { parent, layout, ...options });
 
@@ -84,17 +93,28 @@ for (const [kind, layout] of layouts) {
         const group = await make('removed');
         const { seen, done } = collect(group);
         await sleep(50);
-        for (const { mount } of layout.hierarchies) {
-          const path = `${mount}/${parent}/${group.name}`;
-          try {
-            rmdirSync(path);
-          } catch {
-            // Not in this hierarchy.
-          }
-        }
+        removeEverywhere(group.name);
         await done;
         expect(seen.at(-1)).toEqual({ type: 'removed' });
         await group[Symbol.asyncDispose]();
+      });
+
+      it.each(['remove', 'dispose'] as const)('removal by its own handle, too (%s)', async (how) => {
+        for (const types of [undefined, ['removed'], ['memory', 'removed'], ['populated', 'removed']] as const) {
+          const group = await make(`own-${how}`);
+          const { seen, done } = collect(group, types ? { types } : {});
+          await (how === 'remove' ? group.remove() : group[Symbol.asyncDispose]());
+          await done;
+          expect(seen).toEqual([{ type: 'removed' }]);
+        }
+      });
+
+      it('a handle that was closed crashes nobody: it ends, where something must be asked by it with an error', async () => {
+        const group = await make('closed');
+        const ended = collect(group).done.catch((error) => error);
+        group[Symbol.dispose]();
+        removeEverywhere(group.name);
+        expect([undefined, 'ERR_INVALID_STATE']).toContain((await ended)?.code);
       });
 
       it('a signal ends it with its reason; nothing is left open', async () => {

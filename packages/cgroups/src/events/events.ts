@@ -1,5 +1,5 @@
-import { FdWatcher } from '@iso/sys';
-import { CgroupError } from '../error.js';
+import { attempt, FdWatcher } from '@iso/sys';
+import { CgroupError, E } from '../error.js';
 import { membersOf } from '../kill.js';
 import type { Places } from '../places.js';
 import type { CgroupDirectory } from '../raw/directory.js';
@@ -79,6 +79,8 @@ class Watch {
   readonly #options: EventOptions;
   readonly #sources: Source[] = [];
   readonly #files: StatFile[] = [];
+  /** Asked by a file of its own: whoever removes the group closes its directory. */
+  #isGone = () => false;
 
   constructor(places: Places, options: EventOptions) {
     this.#places = places;
@@ -101,10 +103,12 @@ class Watch {
     const { v2 } = this.#places;
     const main = v2 ?? this.#places.directories[0];
     if (main && main.path !== main.mount) {
-      const gone = () => {
-        if (!main.has('cgroup.procs')) this.#gone();
-      };
-      this.#sources.push(onSiblingRemoved(main, gone));
+      const file = new StatFile(main, main.version === 2 ? 'cgroup.events' : 'notify_on_release');
+      this.#files.push(file);
+      const fd = file.keep();
+      this.#isGone = () => attempt('pread64', fd, Buffer.alloc(1), 1, 0) === -E.NODEV;
+      const look = this.#guarded(() => this.#isGone() && this.#gone());
+      this.#sources.push(onSiblingRemoved(main, look));
     }
     this.#state(v2);
     for (const [type, file] of eventFiles) {
@@ -271,7 +275,7 @@ class Watch {
       try {
         look(count);
       } catch (error) {
-        if (CgroupError.is(error, 'removed')) this.#gone();
+        if (CgroupError.is(error, 'removed') || this.#isGone()) this.#gone();
         else this.feed.fail(error);
       }
     };
