@@ -4,10 +4,12 @@ import type { Cgroup } from '@iso/cgroups';
 import { type Child, type Exit, explain, spawn } from '@iso/process';
 import { assemble, type Confinement, type ContainerOptions } from './assemble.js';
 import { createCgroup } from './cgroup.js';
+import { containerShape } from './container-shape.js';
 import { type ExecOptions, execIn } from './exec/exec.js';
 import { Gate } from './gate.js';
 import { checkHooks, type HookState, runHooks } from './hook.js';
 import { checkName } from './options.js';
+import { checkShape } from './shape.js';
 
 /** A running container: a process with a place of its own. Disposing kills it and removes its cgroup. */
 export class Container implements AsyncDisposable {
@@ -96,6 +98,7 @@ export class Container implements AsyncDisposable {
  */
 export async function run(options: ContainerOptions): Promise<Container> {
   const startedAt = performance.now();
+  checkShape(options, containerShape, 'run');
   const name = containerName(options.name);
   const { hooks = {} } = options;
   checkHooks(hooks);
@@ -135,6 +138,7 @@ export async function run(options: ContainerOptions): Promise<Container> {
  * @returns the program as text, one system call a line
  */
 export async function explainContainer(options: ContainerOptions): Promise<string> {
+  checkShape(options, containerShape, 'explainContainer');
   const { file, args, confinement: _, ...rest } = await assemble(containerName(options.name), options, undefined);
   return explain(file, args, rest);
 }

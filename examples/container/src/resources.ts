@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { type Bytes, blkioToIoWeight, type Cgroup, type IoLimits, type Limits, sharesToWeight } from '@iso/cgroups';
 import { UsageError } from './options.js';
+import type { Shape } from './shape.js';
 
 /** A throttle of a block device. */
 export interface DeviceRate {
@@ -42,6 +43,24 @@ export interface Resources {
   /** Writes a second. */
   deviceWriteIops?: readonly DeviceRate[];
 }
+
+/** What each of them is. */
+export const resourceShape: Readonly<Record<keyof Resources, Shape>> = {
+  memory: 'number',
+  memorySwap: 'number',
+  memoryReservation: 'number',
+  oomKillDisable: 'true or false',
+  cpus: 'number',
+  cpuShares: 'number',
+  cpusetCpus: 'text',
+  cpusetMems: 'text',
+  pidsLimit: 'number',
+  blkioWeight: 'number',
+  deviceReadBps: 'a list of objects',
+  deviceWriteBps: 'a list of objects',
+  deviceReadIops: 'a list of objects',
+  deviceWriteIops: 'a list of objects',
+};
 
 /** Docker's least. Much less, and the kernel's own memory for the start already ends it. */
 const LEAST_MEMORY = 6 * 2 ** 20;

@@ -7,6 +7,7 @@ import type { Confinement } from '../assemble.js';
 import { foreignNamespaces } from '../control.js';
 import { hardening, type Privileges, privilegesOf } from '../hardening.js';
 import { UsageError, variables } from '../options.js';
+import { checkShape, type Shape } from '../shape.js';
 import { findUser, supplementaryGroups, type User } from '../user.js';
 
 /** Where a process is to run. */
@@ -41,6 +42,17 @@ export interface ExecOptions {
   detached?: boolean;
 }
 
+const execShape: Readonly<Record<keyof ExecOptions, Shape>> = {
+  env: 'a list of texts',
+  cwd: 'text',
+  user: 'text',
+  privileged: 'true or false',
+  stdio: 'text or a list',
+  terminal: 'an object',
+  signal: 'an object',
+  detached: 'true or false',
+};
+
 /**
  * Runs a command in a running container: in its namespaces, found by the pidfd of its first process, in its cgroup and its root, with its
  * ids, limits, capabilities and filter, in a session of its own.
@@ -56,6 +68,7 @@ export async function execIn(
   command: readonly [file: string, ...args: string[]],
   options: ExecOptions = {},
 ): Promise<Child> {
+  checkShape(options, execShape, 'exec');
   const { pid, pidfd, cgroup, confinement } = target;
   const { cwd = confinement.cwd, stdio = 'pipe', terminal, signal } = options;
   if (!cwd.startsWith('/'))
