@@ -64,7 +64,8 @@ export class Fd implements Disposable {
    * @returns an Fd whose `close` leaves the descriptor open
    */
   static borrow(fd: number | Fd): Fd {
-    return new Fd(typeof fd === 'number' ? fd : fd.number, false);
+    // What is neither is named by the constructor's error.
+    return new Fd(typeof fd === 'number' ? fd : ((fd as Fd | null)?.number ?? (fd as never)), false);
   }
 
   /**

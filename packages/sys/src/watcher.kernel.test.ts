@@ -73,6 +73,41 @@ describe('FdWatcher', () => {
     expect(() => new FdWatcher(987_654, 'readable', () => {})).toThrow(expect.objectContaining({ code: 'EBADF' }));
   });
 
+  it.each([
+    ['readible', () => {}],
+    ['readable', undefined],
+  ])('says that it cannot wait so: %s, %s', (event, callback) => {
+    const [reader, writer] = pipe();
+    const make = () => new FdWatcher(reader, event as Readiness, callback as () => void);
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
+    reader.close();
+    writer.close();
+  });
+
+  it('of a number that was closed, and is another file’s by now, takes nothing from that one’s', async () => {
+    const [reader, writer] = pipe();
+    const kept = Fd.own(syscall('fcntl', reader, 1030, 0));
+    const { number } = reader;
+    const first = new FdWatcher(reader, 'readable', () => {});
+    // The file is open still, by the other descriptor, and so the kernel goes on to watch it.
+    reader.close();
+    const again = Fd.own(syscall('eventfd2', 1, CLOEXEC));
+    expect(again.number).toBe(number);
+    let told = 0;
+    const second = new FdWatcher(again, 'readable', () => told++);
+    first.close();
+    await sleep(30);
+    expect(told).toBeGreaterThan(1);
+    second.close();
+    const before = process.cpuUsage();
+    syscall('write', writer, 'x', 1);
+    await sleep(200);
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1000, 'milliseconds of work in 200').toBeLessThan(100);
+    await watchFd(kept);
+    for (const fd of [kept, writer, again]) fd.close();
+  });
+
   it('is one of several on a descriptor', async () => {
     const script = `
       import { Fd, FdWatcher, syscall } from ${JSON.stringify(new URL('./index.ts', import.meta.url).href)};

@@ -1,10 +1,13 @@
 import { KernelError } from './error.js';
 import { Fd } from './fd.js';
+import { invalid } from './kernel.js';
 import { Poller, type Readiness, type Watch } from './poller/poller.js';
 import { F } from './raw/flags.js';
 import { syscall } from './syscall.js';
 
 export type { Readiness };
+
+const readiness: Readonly<Record<Readiness, true>> = { readable: true, writable: true, priority: true };
 
 /** What {@link watchFd} waits for. */
 export interface WatchOptions {
@@ -69,6 +72,10 @@ export class FdWatcher implements Disposable {
    * @throws {@link KernelError} `EPERM` for descriptors that cannot be polled: regular files, directories; `EBADF`
    */
   constructor(fd: Fd | number, event: Readiness, callback: () => void) {
+    if (!Object.hasOwn(readiness, event))
+      throw invalid(`a watcher waits for ${Object.keys(readiness).join(', ')}, not ${String(event)}`);
+    if (typeof callback !== 'function')
+      throw invalid(`the callback of a watcher is a function, not ${String(callback)}`);
     const { number } = Fd.borrow(fd);
     try {
       this.#watch = Poller.watch(number, event, callback);

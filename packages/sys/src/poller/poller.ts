@@ -18,6 +18,9 @@ export interface Watch {
 }
 
 interface Entry {
+  readonly number: number;
+  /** Of poll(2). */
+  readonly events: number;
   readonly call: () => void;
   alive: boolean;
 }
@@ -35,8 +38,10 @@ function inContext(callback: () => void): () => void {
 /** Readiness of the descriptors that a thread of JavaScript watches. */
 export class Poller {
   static #running: Poller | undefined;
-  readonly #epoll: LoopEpoll = new LoopEpoll(() => this.#tell());
+  #epoll: LoopEpoll = this.#open();
   readonly #entries = new Map<number, Entry>();
+  /** The last one that watches a number. */
+  readonly #owners = new Map<number, number>();
   #alive = 0;
   #last = 0;
 
@@ -53,11 +58,17 @@ export class Poller {
     return (Poller.#running ??= nobody.runInAsyncScope(() => new Poller())).#watch(number, event, callback);
   }
 
+  #open(): LoopEpoll {
+    return new LoopEpoll(() => this.#tell());
+  }
+
   #watch(number: number, event: 'readable' | 'writable', callback: () => void): Watch {
     const id = this.#nextId();
-    this.#epoll.add(number, event === 'readable' ? POLL.IN : POLL.OUT, id);
-    const entry: Entry = { call: inContext(callback), alive: false };
+    const events = event === 'readable' ? POLL.IN : POLL.OUT;
+    this.#epoll.add(number, events, id);
+    const entry: Entry = { number, events, call: inContext(callback), alive: false };
     this.#entries.set(id, entry);
+    this.#owners.set(number, id);
     const keepAlive = (alive: boolean) => {
       if (entry.alive === alive || !this.#entries.has(id)) return;
       entry.alive = alive;
@@ -69,7 +80,11 @@ export class Poller {
       keepAlive,
       close: () => {
         keepAlive(false);
-        if (this.#entries.delete(id)) this.#epoll.remove(number);
+        if (!this.#entries.delete(id)) return;
+        // Where it was closed before its watcher, another file may have the number by now, and a watcher.
+        if (this.#owners.get(number) !== id) return;
+        this.#owners.delete(number);
+        this.#epoll.remove(number);
       },
     };
   }
@@ -82,7 +97,26 @@ export class Poller {
 
   /** One that throws keeps nothing from the others: they are ready still in the next turn. */
   #tell(): void {
-    for (const id of this.#epoll.ready()) this.#entries.get(id)?.call();
+    const ids = this.#epoll.ready();
+    // Closed meanwhile in this very turn it is no more there; else nobody can take it out: its number is closed, and its file is not.
+    const stale = ids.some((id) => !this.#entries.has(id));
+    for (const id of ids) this.#entries.get(id)?.call();
+    if (stale) this.#renew();
+  }
+
+  /** What is left of a descriptor that was closed before its watcher goes with the epoll. */
+  #renew(): void {
+    const old = this.#epoll;
+    this.#epoll = nobody.runInAsyncScope(() => this.#open());
+    for (const [id, { number, events }] of this.#entries) {
+      try {
+        this.#epoll.add(number, events, id);
+      } catch {
+        // Closed before its watcher, too.
+      }
+    }
+    this.#epoll.keepAlive(this.#alive > 0);
+    old.close();
   }
 }
 
