@@ -20,6 +20,7 @@ import { Cgroup, CgroupError, detect, hierarchyOf } from './index.js';
 import { atOnce, disk, ended, eventually, file, has, layouts, root, run, shell, testParent } from './kit.js';
 
 const parent = testParent('cgroup');
+const python = spawnSync('python3', ['-c', '']).status === 0;
 
 /** The group of a process in each hierarchy, as the kernel says. */
 const groupsOf = (pid: number | 'self') => readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n');
@@ -135,6 +136,19 @@ for (const [kind, layout] of layouts) {
         await group[Symbol.asyncDispose]();
       },
     );
+
+    it.skipIf(!python)('kills a process whose first thread has ended [needs python3]', async () => {
+      const group = await make('headless');
+      const exit = process.arch === 'x64' ? 60 : 93;
+      const threads = 'import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start()';
+      const { pid, pidfd } = run(group, `exec python3 -c '${threads}; ctypes.CDLL(None).syscall(${exit}, 0)'`);
+      await eventually(() => /^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')));
+      const start = performance.now();
+      await group.kill();
+      expect(performance.now() - start).toBeLessThan(8_000);
+      await ended(pidfd);
+      await group.remove();
+    });
 
     it('freezes a loop of forks, kills it frozen', async () => {
       const group = await make('frozen-forks', { limits: { pids: { max: 64 } } });
