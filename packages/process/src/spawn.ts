@@ -18,6 +18,7 @@ import { layOut } from './descriptors.js';
 import { changeDirectory, execute, executeBehind, hintsFor } from './executable.js';
 import { openGate, openImage } from './image/image.js';
 import { OpenGate } from './image/opening.js';
+import { replaceNull } from './null.js';
 import { Pty, type TerminalSize } from './pty.js';
 import { attributesOf, TTY } from './raw/termios.js';
 import { resetSignals, signalNumber } from './signal.js';
@@ -187,6 +188,7 @@ async function prepare(
   }
   const { terminal, session } = terminalOf(options, descriptors);
   applyAttributes(program, { ...options, session });
+  replaceNull(program, options.console === undefined ? descriptors : descriptors.slice(3));
   const own = consoleOf(program, options, opened.console);
   const laid = own ? [own, own, own, ...descriptors.slice(3)] : descriptors;
   if (terminal)
