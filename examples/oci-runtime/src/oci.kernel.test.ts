@@ -1,5 +1,14 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from './testing/lab.js';
@@ -98,6 +107,18 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(code).toBe(5);
     expect(stdout).toBe('33\n1777\n1234\n');
     expect(readdirSync(lab.store)).toEqual([]);
+  });
+
+  it('gives the container a null device of its own for the caller’s', () => {
+    const { dev, ino } = statSync('/dev/null');
+    const look = ['sh', '-c', 'stat -Lc "%d %i" /proc/self/fd/0 /dev/null'];
+    const bundle = lab.bundle('null', look);
+    const sleeping = lab.bundle('null-exec', ['sleep', '60']);
+    expect(lab.oci('run', '--detach', '--bundle', sleeping, 'null-exec').code).toBe(0);
+    for (const { stdout } of [lab.oci('run', '--bundle', bundle, 'null'), lab.oci('exec', 'null-exec', ...look)]) {
+      expect(stdout).toMatch(/^(\d+ \d+\n)\1$/);
+      expect(stdout).not.toContain(`${dev} ${ino}\n`);
+    }
   });
 
   it.each([

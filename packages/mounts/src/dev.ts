@@ -43,11 +43,14 @@ export function dev(program: LaunchProgram, root: Slot, path: string): void {
       });
     }
   };
-  // A user namespace cannot make nodes: the host's own six are bound, one by one.
+  // A user namespace cannot make nodes: the host's own six are bound, one by one. Read-only, which keeps nobody from writing to a
+  // device, and root of a namespace that maps the host's from changing its node.
   const borrow = () => {
     for (const [name] of nodes) {
       program.step('mount', 'openat', [mount, name, O.CREAT | O.EXCL | O.WRONLY | O.CLOEXEC, 0o666]);
-      const node = cloneMount(program, `/dev/${name}`, { attr: MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC });
+      const node = cloneMount(program, `/dev/${name}`, {
+        attr: MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC,
+      });
       attach(program, node, program.step('mount', 'openat', [mount, name, O.PATH | O.CLOEXEC, 0]));
     }
   };

@@ -18,6 +18,7 @@ import { layOut } from './descriptors.js';
 import { changeDirectory, execute, executeBehind, hintsFor } from './executable.js';
 import { openGate, openImage } from './image/image.js';
 import { OpenGate } from './image/opening.js';
+import { replaceNull } from './null.js';
 import { Pty, type TerminalSize } from './pty.js';
 import { attributesOf, TTY } from './raw/termios.js';
 import { resetSignals, signalNumber } from './signal.js';
@@ -61,7 +62,7 @@ export interface SpawnOptions extends Attributes {
   gate?: Fd | number | 'open';
   /** Kills it when aborted; listeners of 'error' get an AbortError then. */
   signal?: AbortSignal;
-  /** Kills it after so many milliseconds, and sets `timedOut` of its exit. */
+  /** Kills it after so many milliseconds, and sets `timedOut` of its exit; behind an `open` gate, a start takes no longer either. */
   timeout?: number;
   /**
    * What `signal` and `timeout` kill with. SIGKILL follows five seconds later where it goes on. The default is SIGTERM, and SIGKILL
@@ -80,6 +81,7 @@ export interface SpawnOptions extends Attributes {
  * @returns the running child
  * @throws KernelError with `step`: `ENOENT`, `EACCES`, `EPERM`, `EMFILE`, `EAGAIN` …
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for what no kernel would take
+ * @throws the reason of a `signal` that is aborted before; a `TimeoutError` where an `open` gate has let nothing through by then
  *
  * @example
  * ```ts
@@ -109,7 +111,7 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
     if (program.blocking) applyLateAttributes(launched.pid, options);
     if (taken) io.adopt(Pty.own(taken.take()));
-    await open?.passed(file, hintsFor(file));
+    await open?.passed(file, hintsFor(file), options);
     // Not before: of a child that has ended by now the streams would end before anybody listens to them.
     io.closeChildSide();
     const child = new Child(launched, io, [options.argv0 ?? file, ...args], startedAt);
@@ -187,6 +189,7 @@ async function prepare(
   }
   const { terminal, session } = terminalOf(options, descriptors);
   applyAttributes(program, { ...options, session });
+  replaceNull(program, options.console === undefined ? descriptors : descriptors.slice(3));
   const own = consoleOf(program, options, opened.console);
   const laid = own ? [own, own, own, ...descriptors.slice(3)] : descriptors;
   if (terminal)

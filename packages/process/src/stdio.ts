@@ -5,7 +5,9 @@ import { Pty, type TerminalSize } from './pty.js';
 
 /**
  * What one of the child's descriptors is: as in `child_process`, plus `pty` and {@link Fd}. From number 3 on a `pipe` goes both
- * ways, and `ignore` leaves the number free; null means `pipe` for the first three and `ignore` for others.
+ * ways, and `ignore` leaves the number free; null means `pipe` for the first three and `ignore` for others. Where the child has a root
+ * of its own, its own null device takes the place of this process's, by whatever item it was given; a new root without one keeps that,
+ * a joined one without is an error.
  */
 export type StdioItem =
   | 'pipe'

@@ -1,11 +1,12 @@
 // What a container must not have of who starts it.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { rootfs } from '@iso/mounts';
 import { Pty, spawn } from '@iso/process';
-import { attempt, syscall, syscallNumber } from '@iso/sys';
-import { afterAll, expect, it } from 'vitest';
+import { attempt, Fd, O, syscall, syscallNumber } from '@iso/sys';
+import { afterAll, describe, expect, it } from 'vitest';
 import { fromSources } from '../../../../test/typescript.js';
 import { run } from '../index.js';
 import { lacking } from '../testing/lacking.js';
@@ -96,4 +97,88 @@ it.skipIf(missing)(`its keys${missing}`, async () => {
   } finally {
     attempt('keyctl', UNLINK, key, SESSION);
   }
+});
+
+describe.skipIf(missing)(`its null device, whose file is root’s, in a container too${missing}`, () => {
+  const nodes = ['null', 'zero', 'full', 'random', 'urandom', 'tty'].map((name) => `/dev/${name}`);
+  const times = () => nodes.map((path) => statSync(path).mtimeMs);
+  const before = times();
+  const { dev, ino } = statSync('/dev/null');
+  const host = `${dev} ${ino}\n`;
+  const device = "stat -Lc '%d %i %t %T' /dev/null | grep -o '.* 1 3$' | cut -d' ' -f1,2";
+  const seen = "stat -Lc '%d %i' /proc/self/fd/0 /proc/self/fd/3";
+  // Of what root may change, that which nobody minds where it does succeed.
+  const change = 'touch -d 2001-01-01 /proc/self/fd/0; true';
+  afterAll(() => {
+    for (const [i, path] of nodes.entries()) {
+      const was = before[i] as number;
+      if (statSync(path).mtimeMs !== was) utimesSync(path, Date.now() / 1000, was / 1000);
+    }
+  });
+
+  it('is the container’s own, for its first process and for commands, given or ignored', async () => {
+    using given = Fd.open('/dev/null', { flags: O.RDONLY });
+    for (const stdin of ['ignore', given] as const) {
+      const stdio = [stdin, 'pipe', 'pipe', given] as const;
+      const script = `${seen}; ${device}; echo written >&3; wc -c <&3; ${change}`;
+      const first = await output(await run({ root: '/', command: ['sh', '-c', script], stdio }));
+      expect(first).toMatch(/^(\d+ \d+\n)\1{2}0\n$/);
+      expect(first).not.toContain(host);
+      await using box = await run({ root: '/', command: ['sleep', '60'], stdio: 'ignore' });
+      const child = await box.exec(['sh', '-c', script], { stdio });
+      const second = await output({ child, exited: child.exited });
+      expect(second).toMatch(/^(\d+ \d+\n)\1{2}0\n$/);
+      expect(second).not.toContain(host);
+    }
+    expect(times()).toEqual(before);
+    const plain = await spawn('sh', ['-c', seen], { stdio: ['ignore', 'pipe', 'pipe', given] });
+    expect(await output({ child: plain, exited: plain.exited })).toBe(host + host);
+  });
+
+  it('is read-only in a user namespace, which is given the host’s', async () => {
+    const script = `for node in ${nodes.join(' ')}; do touch -d 2001-01-01 $node && echo $node; done 2>/dev/null; ${change}`;
+    const text = await shell({ userns: 'private' }, `${script}; ${device}; echo >/dev/null && echo written`);
+    expect(text.replace(/^\w+: .*Read-only file system\n/gm, '')).toBe(`${host}written\n`);
+    expect(times()).toEqual(before);
+  });
+
+  it('is not given to a command where the container has put something else in its place', async () => {
+    await using box = await run({ root: '/', command: ['sleep', '60'], stdio: 'ignore' });
+    const stdio = ['pipe', 'pipe', 'pipe'] as const;
+    for (const [place, code] of [
+      ['true', 'ENOENT'],
+      ['ln -s zero /dev/null', 'ELOOP'],
+      ['mkfifo /dev/null', 'EFAULT'],
+      ['mkdir /dev/null', 'EISDIR'],
+      ['touch /dev/null', 'EFAULT'],
+      ['ln /dev/zero /dev/null', 'EFAULT'],
+      ['ln /dev/full /dev/null', 'ENOSPC'],
+      ['ln /dev/tty /dev/null', 'ENXIO'],
+    ] as const) {
+      const child = await box.exec(['sh', '-c', `rm -rf /dev/null; ${place}`], { stdio });
+      expect(await output({ child, exited: child.exited })).toBe('');
+      await expect(box.exec(['true'], { stdio: 'ignore' }), place).rejects.toMatchObject({
+        code,
+        step: { phase: 'sysctl' },
+        hint: expect.stringMatching(/null device/),
+      });
+    }
+  });
+
+  it('is kept by a new root that has none', async () => {
+    const root = join(folder, 'bare');
+    for (const name of ['usr', 'lib', 'lib64', 'bin']) mkdirSync(join(root, name), { recursive: true });
+    const mounts = ['/usr', '/lib', '/lib64', '/bin'].map((path) => ({
+      type: 'bind' as const,
+      source: path,
+      target: path,
+      readonly: true,
+    }));
+    const confine = [rootfs({ directory: root, mounts })];
+    const child = await spawn('/bin/sh', ['-c', 'read line; echo ended'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      confine,
+    });
+    expect(await output({ child, exited: child.exited })).toBe('ended\n');
+  });
 });

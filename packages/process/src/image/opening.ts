@@ -23,11 +23,17 @@ export class OpenGate implements Disposable {
    *
    * @param file - for the error
    * @param hints - for it too, by its name
-   * @throws KernelError of the phase `exec`
+   * @param limits - when not to wait any longer: whoever lives where it runs may have stopped it
+   * @throws KernelError of the phase `exec`; the signal's reason; a `TimeoutError`
    */
-  async passed(file: string, hints: Readonly<Record<string, string>>): Promise<void> {
+  async passed(
+    file: string,
+    hints: Readonly<Record<string, string>>,
+    { signal, timeout }: { signal?: AbortSignal; timeout?: number },
+  ): Promise<void> {
     this.theirs.close();
-    await watchFd(this.#ours);
+    const limits = [...(signal ? [signal] : []), ...(timeout ? [AbortSignal.timeout(timeout)] : [])];
+    await watchFd(this.#ours, limits.length ? { signal: AbortSignal.any(limits) } : {});
     const errno = Buffer.alloc(4);
     if (attempt('read', this.#ours, errno, errno.length) !== errno.length) return;
     const error = -errno.readInt32LE(0);

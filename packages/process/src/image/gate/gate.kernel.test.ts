@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,6 +7,12 @@ import { Fd, O, syscall } from '@iso/sys';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fromSources, importSource } from '../../../../../test/typescript.js';
 import { run, spawn } from '../../index.js';
+
+const F_SETSIG = 10;
+const F_SETLEASE = 1024;
+const F_WRLCK = 1;
+/** Ignored where nobody handles it. */
+const SIGURG = 23;
 
 let folder: string;
 beforeAll(() => {
@@ -133,6 +139,25 @@ describe('a process behind a gate', () => {
       // A candidate that was there says more than those that were not.
       const env = { PATH: `${folder}:/nowhere` };
       await expect(spawn('text', [], { ...options, env })).rejects.toMatchObject({ code: 'ENOEXEC' });
+      expect(children()).toBe(before);
+    });
+
+    it('is waited for no longer than is asked for, and what stands still in it is killed', async () => {
+      const path = join(folder, 'leased');
+      copyFileSync('/bin/true', path);
+      using lease = Fd.open(path, { flags: O.RDWR });
+      // Until it is given back, the execve waits.
+      syscall('fcntl', lease, F_SETSIG, SIGURG);
+      syscall('fcntl', lease, F_SETLEASE, F_WRLCK);
+      const children = () => readFileSync('/proc/thread-self/children', 'utf8');
+      const before = children();
+      const began = Date.now();
+      await expect(spawn(path, [], { ...options, timeout: 100 })).rejects.toMatchObject({ name: 'TimeoutError' });
+      const reason = new Error('enough');
+      const controller = new AbortController();
+      setTimeout(() => controller.abort(reason), 100);
+      await expect(spawn(path, [], { ...options, signal: controller.signal })).rejects.toBe(reason);
+      expect(Date.now() - began).toBeLessThan(10_000);
       expect(children()).toBe(before);
     });
 
