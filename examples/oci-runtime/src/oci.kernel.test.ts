@@ -198,6 +198,43 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(lab.oci('delete', '--force', 'asleep').code).toBe(0);
   });
 
+  it('adds no process where one could write to its memory meanwhile', () => {
+    const tracing = (config: object) => {
+      const { process: first } = config as { process: { capabilities: Record<string, string[]> } };
+      for (const set of Object.values(first.capabilities)) set.push('CAP_SYS_PTRACE');
+      // Its program does not run by then.
+      Object.assign(config, { hooks: { startContainer: [{ path: '/bin/true' }] } });
+    };
+    expect(
+      lab.oci('run', '--detach', '--bundle', lab.bundle('tracing', ['sleep', '60'], tracing), 'tracing'),
+    ).toMatchObject({ code: 0, stderr: '' });
+    const refused = {
+      code: 1,
+      stderr: expect.stringMatching(/process \d+ of the pid namespace has CAP_SYS_PTRACE, .*user namespace of its own/),
+    };
+    expect(lab.oci('exec', 'tracing', 'true')).toMatchObject(refused);
+    const { pid } = JSON.parse(lab.oci('state', 'tracing').stdout);
+    const joining = lab.bundle('joining', ['true'], (config) => {
+      for (const namespace of config.linux?.namespaces ?? [])
+        if (namespace.type === 'pid') Object.assign(namespace, { path: `/proc/${pid}/ns/pid` });
+    });
+    expect(lab.oci('run', '--bundle', joining, 'joining')).toMatchObject(refused);
+    expect(lab.oci('delete', '--force', 'tracing').code).toBe(0);
+
+    const owned = lab.bundle('owned', ['sleep', '60'], (config) => {
+      tracing(config);
+      const ids = [{ containerID: 0, hostID: 0, size: 65536 }];
+      const { namespaces = [] } = config.linux ?? {};
+      Object.assign(config.linux as object, {
+        namespaces: [...namespaces, { type: 'user' }],
+        uidMappings: ids,
+        gidMappings: ids,
+      });
+    });
+    expect(lab.oci('run', '--detach', '--bundle', owned, 'owned')).toMatchObject({ code: 0, stderr: '' });
+    expect(lab.oci('exec', 'owned', 'true')).toMatchObject({ code: 0, stderr: '' });
+  });
+
   it('writes a configuration that it runs itself', () => {
     const folder = mkdtempSync(join(lab.folder, 'spec-'));
     expect(lab.oci('spec', '--bundle', folder).code).toBe(0);
