@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { syscallNumber } from '@iso/sys';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from './testing/lab.js';
 import { faultsOf } from './testing/schema.js';
@@ -10,6 +11,7 @@ const missing = [
   ...(existsSync('/bin/busybox') ? [] : ['busybox-static']),
 ];
 const needs = missing.length ? ` [needs ${missing.join(', ')}]` : '';
+const noThreads = spawnSync('/usr/bin/perl', ['-Mthreads', '-e', '1']).status === 0 ? '' : ' [needs perl with threads]';
 const mounts = () => readFileSync('/proc/self/mountinfo', 'utf8');
 const groups = () =>
   execFileSync('find', ['/sys/fs/cgroup', '-path', `*/iso-test-${process.pid}/*`, '-type', 'd'], { encoding: 'utf8' });
@@ -196,6 +198,35 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
       stderr: '',
     });
     expect(lab.oci('delete', '--force', 'asleep').code).toBe(0);
+  });
+
+  it.skipIf(noThreads)(`knows a process whose first thread has ended as running${noThreads}`, () => {
+    // Like a zombie it looks.
+    const program = `threads->create(sub { sleep 60 }); syscall(${syscallNumber('exit')}, 0)`;
+    const bundle = lab.bundle('headless', ['/usr/bin/perl', '-Mthreads', '-e', program], (config) => {
+      const shown = ['/usr', '/lib', '/lib64'].filter((path) => existsSync(path));
+      const binds = shown.map((path) => ({ destination: path, type: 'bind', source: path, options: ['rbind', 'ro'] }));
+      Object.assign(config, { mounts: [...(config.mounts ?? []), ...binds] });
+    });
+    const state = () => JSON.parse(lab.oci('state', 'headless').stdout);
+    for (const managed of [[], ['--cgroup-manager', 'disabled']])
+      for (const [words, ended] of [
+        [['kill', 'headless', 'KILL'], 'stopped'],
+        [['delete', '--force', 'headless'], undefined],
+      ] as const) {
+        expect(lab.oci(...managed, 'run', '--detach', '--bundle', bundle, 'headless')).toMatchObject({ code: 0 });
+        const { pid } = state();
+        const wait = `until grep -q '^State:.Z' /proc/${pid}/status; do sleep 0.02; done`;
+        expect(spawnSync('sh', ['-c', wait], { timeout: 5000 }).status).toBe(0);
+        expect(state()).toMatchObject({ status: 'running', pid });
+        expect(lab.oci('delete', 'headless')).toMatchObject({ code: 1, stderr: expect.stringMatching(/not stopped/) });
+        expect(lab.oci(...words)).toMatchObject({ code: 0, stderr: '' });
+        const gone = `while grep -q '^Threads:.[2-9]' /proc/${pid}/status 2>/dev/null; do sleep 0.02; done`;
+        expect(spawnSync('sh', ['-c', gone], { timeout: 5000 }).status).toBe(0);
+        if (ended) expect(state().status).toBe(ended);
+        expect(lab.oci('delete', '--force', 'headless').code).toBe(0);
+      }
+    expect(groups()).toBe('');
   });
 
   it('adds no process where one could write to its memory meanwhile', () => {
