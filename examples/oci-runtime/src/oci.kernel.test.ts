@@ -229,6 +229,21 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(groups()).toBe('');
   });
 
+  it('refuses files of a cgroup that move or end processes, and leaves nothing', () => {
+    for (const file of ['cgroup.procs', 'cgroup.kill', 'tasks']) {
+      const bundle = lab.bundle('unified', ['true'], (config) =>
+        Object.assign(config.linux as object, { resources: { unified: { [file]: '1' } } }),
+      );
+      const refused = { code: 1, stderr: expect.stringContaining(`"${file}" is no file of a controller`) };
+      expect(lab.oci('create', '--bundle', bundle, 'unified')).toMatchObject(refused);
+      expect(readdirSync(lab.store)).toEqual([]);
+      expect(groups()).toBe('');
+    }
+    const limits = join(lab.folder, 'limits.json');
+    writeFileSync(limits, '{"unified":{"cgroup.kill":"1"}}');
+    expect(lab.oci('update', '--resources', limits, 'unified').stderr).toContain('is no file of a controller');
+  });
+
   it('adds no process where one could write to its memory meanwhile', () => {
     const tracing = (config: object) => {
       const { process: first } = config as { process: { capabilities: Record<string, string[]> } };
