@@ -23,6 +23,7 @@ import { sysctls } from './hardening-sysctl.js';
 import type { Hooks } from './hook.js';
 import { environment, type Tmpfs, UsageError, type Volume } from './options.js';
 import { type SharingOptions, sharedNamespaces } from './sharing.js';
+import { refuseTracers } from './tracers.js';
 import { findGroup, findRoot, findUser, supplementaryGroups } from './user.js';
 
 /** A root that is mounted already, attached nowhere: a layer on those of an image, say. */
@@ -144,6 +145,7 @@ export async function assemble(name: string, options: ContainerOptions, cgroup: 
   const privileges = privilegesOf(options, ownUser);
   const about = { ownUser, named: options.hostname !== undefined, init: options.init ?? false };
   const shared = sharedNamespaces(options, hostname, about);
+  if (typeof options.pid === 'object') refuseTracers({ pidfd: options.pid.pidfd });
   const own = {
     network: network !== 'host' && !joined?.shared,
     ipc: shared.ipc === 'new',

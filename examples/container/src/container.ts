@@ -56,7 +56,8 @@ export class Container implements AsyncDisposable {
    * @param command - program and arguments
    * @param options - what is different
    * @returns the running process, which dies with this one
-   * @throws {@link UsageError} for options that make no sense, and where the container has ended; KernelError with the `step` that failed
+   * @throws {@link UsageError} for options that make no sense, where the container has ended, and where one of its processes could
+   *   write to this one's memory meanwhile (CAP_SYS_PTRACE without a user namespace of its own); KernelError with the `step` that failed
    *
    * @example
    * ```ts root

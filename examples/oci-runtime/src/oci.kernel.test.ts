@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { syscallNumber } from '@iso/sys';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from './testing/lab.js';
 import { faultsOf } from './testing/schema.js';
@@ -19,6 +20,7 @@ const missing = [
   ...(existsSync('/bin/busybox') ? [] : ['busybox-static']),
 ];
 const needs = missing.length ? ` [needs ${missing.join(', ')}]` : '';
+const noThreads = spawnSync('/usr/bin/perl', ['-Mthreads', '-e', '1']).status === 0 ? '' : ' [needs perl with threads]';
 const mounts = () => readFileSync('/proc/self/mountinfo', 'utf8');
 const groups = () =>
   execFileSync('find', ['/sys/fs/cgroup', '-path', `*/iso-test-${process.pid}/*`, '-type', 'd'], { encoding: 'utf8' });
@@ -217,6 +219,87 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
       stderr: '',
     });
     expect(lab.oci('delete', '--force', 'asleep').code).toBe(0);
+  });
+
+  it.skipIf(noThreads)(`knows a process whose first thread has ended as running${noThreads}`, () => {
+    // Like a zombie it looks.
+    const program = `threads->create(sub { sleep 60 }); syscall(${syscallNumber('exit')}, 0)`;
+    const bundle = lab.bundle('headless', ['/usr/bin/perl', '-Mthreads', '-e', program], (config) => {
+      const shown = ['/usr', '/lib', '/lib64'].filter((path) => existsSync(path));
+      const binds = shown.map((path) => ({ destination: path, type: 'bind', source: path, options: ['rbind', 'ro'] }));
+      Object.assign(config, { mounts: [...(config.mounts ?? []), ...binds] });
+    });
+    const state = () => JSON.parse(lab.oci('state', 'headless').stdout);
+    for (const managed of [[], ['--cgroup-manager', 'disabled']])
+      for (const [words, ended] of [
+        [['kill', 'headless', 'KILL'], 'stopped'],
+        [['delete', '--force', 'headless'], undefined],
+      ] as const) {
+        expect(lab.oci(...managed, 'run', '--detach', '--bundle', bundle, 'headless')).toMatchObject({ code: 0 });
+        const { pid } = state();
+        const wait = `until grep -q '^State:.Z' /proc/${pid}/status; do sleep 0.02; done`;
+        expect(spawnSync('sh', ['-c', wait], { timeout: 5000 }).status).toBe(0);
+        expect(state()).toMatchObject({ status: 'running', pid });
+        expect(lab.oci('delete', 'headless')).toMatchObject({ code: 1, stderr: expect.stringMatching(/not stopped/) });
+        expect(lab.oci(...words)).toMatchObject({ code: 0, stderr: '' });
+        const gone = `while grep -q '^Threads:.[2-9]' /proc/${pid}/status 2>/dev/null; do sleep 0.02; done`;
+        expect(spawnSync('sh', ['-c', gone], { timeout: 5000 }).status).toBe(0);
+        if (ended) expect(state().status).toBe(ended);
+        expect(lab.oci('delete', '--force', 'headless').code).toBe(0);
+      }
+    expect(groups()).toBe('');
+  });
+
+  it('refuses files of a cgroup that move or end processes, and leaves nothing', () => {
+    for (const file of ['cgroup.procs', 'cgroup.kill', 'tasks']) {
+      const bundle = lab.bundle('unified', ['true'], (config) =>
+        Object.assign(config.linux as object, { resources: { unified: { [file]: '1' } } }),
+      );
+      const refused = { code: 1, stderr: expect.stringContaining(`"${file}" is no file of a controller`) };
+      expect(lab.oci('create', '--bundle', bundle, 'unified')).toMatchObject(refused);
+      expect(readdirSync(lab.store)).toEqual([]);
+      expect(groups()).toBe('');
+    }
+    const limits = join(lab.folder, 'limits.json');
+    writeFileSync(limits, '{"unified":{"cgroup.kill":"1"}}');
+    expect(lab.oci('update', '--resources', limits, 'unified').stderr).toContain('is no file of a controller');
+  });
+
+  it('adds no process where one could write to its memory meanwhile', () => {
+    const tracing = (config: object) => {
+      const { process: first } = config as { process: { capabilities: Record<string, string[]> } };
+      for (const set of Object.values(first.capabilities)) set.push('CAP_SYS_PTRACE');
+      // Its program does not run by then.
+      Object.assign(config, { hooks: { startContainer: [{ path: '/bin/true' }] } });
+    };
+    expect(
+      lab.oci('run', '--detach', '--bundle', lab.bundle('tracing', ['sleep', '60'], tracing), 'tracing'),
+    ).toMatchObject({ code: 0, stderr: '' });
+    const refused = {
+      code: 1,
+      stderr: expect.stringMatching(/process \d+ of the pid namespace has CAP_SYS_PTRACE, .*user namespace of its own/),
+    };
+    expect(lab.oci('exec', 'tracing', 'true')).toMatchObject(refused);
+    const { pid } = JSON.parse(lab.oci('state', 'tracing').stdout);
+    const joining = lab.bundle('joining', ['true'], (config) => {
+      for (const namespace of config.linux?.namespaces ?? [])
+        if (namespace.type === 'pid') Object.assign(namespace, { path: `/proc/${pid}/ns/pid` });
+    });
+    expect(lab.oci('run', '--bundle', joining, 'joining')).toMatchObject(refused);
+    expect(lab.oci('delete', '--force', 'tracing').code).toBe(0);
+
+    const owned = lab.bundle('owned', ['sleep', '60'], (config) => {
+      tracing(config);
+      const ids = [{ containerID: 0, hostID: 0, size: 65536 }];
+      const { namespaces = [] } = config.linux ?? {};
+      Object.assign(config.linux as object, {
+        namespaces: [...namespaces, { type: 'user' }],
+        uidMappings: ids,
+        gidMappings: ids,
+      });
+    });
+    expect(lab.oci('run', '--detach', '--bundle', owned, 'owned')).toMatchObject({ code: 0, stderr: '' });
+    expect(lab.oci('exec', 'owned', 'true')).toMatchObject({ code: 0, stderr: '' });
   });
 
   it('writes a configuration that it runs itself', () => {

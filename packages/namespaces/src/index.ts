@@ -10,6 +10,7 @@ export { type Choice, type NamespacesOptions, namespaces } from './part.js';
 export type { NamespaceSource } from './source.js';
 export { parseSubordinateIds, type SubordinateRange, subordinateIds, subordinateMap } from './subordinate.js';
 export type { TimeOffsets } from './time.js';
+export { tracers } from './tracers.js';
 export { type NamespaceType, types } from './type.js';
 export { type UserMapping, type UserMaps, UserNamespace } from './user.js';
 export type { HostNames } from './uts.js';

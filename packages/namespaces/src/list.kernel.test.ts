@@ -138,6 +138,7 @@ it.skipIf(!userNamespaces)(
       subordinateIds: () => api.subordinateIds('/etc/subuid'),
       subordinateMap: () => api.subordinateMap(0, []),
       types: () => api.types,
+      tracers: () => api.tracers({ pid: process.pid }),
       listNamespaces: () => listNamespaces(),
       namespaceTree: () => namespaceTree(),
       namespaces: () =>

@@ -1,5 +1,6 @@
 // Attacks on commands that are run in a container which is hostile already: its files change while they start, its processes wait for them.
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   copyFileSync,
   mkdirSync,
@@ -184,6 +185,50 @@ describe.skipIf(missing)(`a command in a hostile container${missing}`, () => {
     expect(await spying(launches(true))).toBe('tried\n');
     expect(await spying(launches(false))).toContain('read\n');
     expect(await spying(async () => void (await (await owned.exec(['true'])).exited))).not.toContain('read\n');
+  }, 30_000);
+
+  it('is refused where a process of the container could write to this process’s memory meanwhile', async () => {
+    const command = ['sleep', '60'] as const;
+    const options = { root: '/', stdio: 'ignore' } as const;
+    const refusal = /^process \d+ of the container has CAP_SYS_PTRACE, .*--userns private/;
+    const status = async (container: Container) => (await (await container.exec(['true'])).exited).code;
+    {
+      await using tracing = await run({ ...options, command, capAdd: ['SYS_PTRACE'] });
+      await expect(tracing.exec(['true'])).rejects.toThrow(refusal);
+      await expect(tracing.exec(['true'], { privileged: true })).rejects.toThrow(refusal);
+      await expect(run({ ...options, command, pid: { pidfd: tracing.child.pidfd } })).rejects.toThrow(refusal);
+    }
+    {
+      // Dropped from the bounding set it is permitted still.
+      const drop = `syscall(${syscallNumber('prctl')}, 24, 19, 0, 0, 0); $| = 1; print "dropped\\n"; sleep 60`;
+      await using sly = await run({
+        ...options,
+        stdio: ['ignore', 'pipe', 'ignore'],
+        command: ['perl', '-e', drop],
+        capAdd: ['SYS_PTRACE'],
+      });
+      await once(sly.child.stdout as never, 'data');
+      expect(readFileSync(`/proc/${sly.child.pid}/status`, 'utf8')).toMatch(/^CapBnd:\t00000000a00425fb$/m);
+      await expect(sly.exec(['true'])).rejects.toThrow(refusal);
+    }
+    await using first = await run({ ...options, command });
+    expect(await status(first)).toBe(0);
+    {
+      // Another container among its processes.
+      await using beside = await run({
+        ...options,
+        command,
+        pid: { pidfd: first.child.pidfd },
+        capAdd: ['SYS_PTRACE'],
+      });
+      await expect(first.exec(['true'])).rejects.toThrow(refusal);
+      await expect(beside.exec(['true'])).rejects.toThrow(refusal);
+    }
+    expect(await status(first)).toBe(0);
+    for (const harmless of [{ privileged: true }, { userns: 'private', capAdd: ['SYS_PTRACE'] }] as const) {
+      await using container = await run({ ...options, ...harmless, command });
+      expect(await status(container)).toBe(0);
+    }
   }, 30_000);
 
   it('is no program of the host, which the container would hold on to and overwrite (CVE-2019-5736)', async () => {

@@ -8,6 +8,7 @@ import { foreignNamespaces } from '../control.js';
 import { hardening, type Privileges, privilegesOf } from '../hardening.js';
 import { UsageError, variables } from '../options.js';
 import { checkShape, type Shape } from '../shape.js';
+import { refuseTracers } from '../tracers.js';
 import { findUser, supplementaryGroups, type User } from '../user.js';
 
 /** Where a process is to run. */
@@ -61,7 +62,8 @@ const execShape: Readonly<Record<keyof ExecOptions, Shape>> = {
  * @param command - program and arguments
  * @param options - what is different
  * @returns the running process
- * @throws {@link UsageError} for options that make no sense, and where the container has ended; KernelError with the `step` that failed
+ * @throws {@link UsageError} for options that make no sense, where the container has ended, and where one of its processes could
+ *   write to this one's memory meanwhile; KernelError with the `step` that failed
  */
 export async function execIn(
   target: ExecTarget,
@@ -76,6 +78,7 @@ export async function execIn(
   const [file, ...args] = command;
   try {
     const foreign = foreignNamespaces(pid);
+    refuseTracers({ pidfd });
     const user = options.user === undefined ? undefined : findUser(`/proc/${pid}/root`, options.user);
     const ids = idsOf(confinement, user);
     // What was read by its number was its own for as long as it is there.

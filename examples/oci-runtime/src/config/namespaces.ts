@@ -1,5 +1,5 @@
 import { readlinkSync } from 'node:fs';
-import { type NamespacesOptions, namespaces } from '@iso/namespaces';
+import { type NamespaceSource, type NamespacesOptions, namespaces, tracers } from '@iso/namespaces';
 import type { Fd, Part } from '@iso/sys';
 import { isAlive, type ProcessIdentity } from '../container/identity.js';
 import { RuntimeError } from '../error.js';
@@ -22,7 +22,8 @@ export const names: Record<NamespaceName, keyof NamespacesOptions> = {
  *
  * @param config - of the bundle
  * @returns a part of the launch
- * @throws {@link RuntimeError} for a type that there is not, and for names without a namespace of theirs
+ * @throws {@link RuntimeError} for a type that there is not, for names without a namespace of theirs, and where a process of a pid namespace that
+ *   is joined could write to this one's memory meanwhile
  */
 export function namespacesOf(config: Config): Part {
   const { linux = {}, hostname, domainname } = config;
@@ -30,6 +31,7 @@ export function namespacesOf(config: Config): Part {
   for (const { type, path } of linux.namespaces ?? []) {
     const name = names[type];
     if (!name) throw new RuntimeError(`no type of namespace: ${JSON.stringify(type)}`);
+    if (type === 'pid' && path) refuseTracers({ path });
     // The root makes its own.
     if (name !== 'mount') options[name] = path ? { path } : 'new';
   }
@@ -56,6 +58,21 @@ export const range = ({ containerID, hostID, size }: IdMapping) => ({
   outside: hostID,
   count: size,
 });
+
+/**
+ * Refuses to start a process among those that could write to this one's memory meanwhile.
+ *
+ * @param source - the pid namespace that it would join
+ * @param waiting - pid of one that cannot: it runs nothing yet
+ * @throws {@link RuntimeError} where one of them can
+ */
+export function refuseTracers(source: NamespaceSource, waiting?: number): void {
+  const tracer = tracers(source).find((pid) => pid !== waiting);
+  if (tracer === undefined) return;
+  throw new RuntimeError(
+    `process ${tracer} of the pid namespace has CAP_SYS_PTRACE, and could write to this process's memory while one is started beside it: the container needs a user namespace of its own, or to be without CAP_SYS_PTRACE`,
+  );
+}
 
 /**
  * The namespaces that a process is in and this one is not.

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
-import type { OciResources } from '@iso/cgroups';
+import { fromOCI, type OciResources } from '@iso/cgroups';
 import { RuntimeError } from '../error.js';
 import type { Described } from './schema/schema.js';
 import type { Config, HookConfig, LinuxConfig, ProcessConfig } from './spec.js';
@@ -48,7 +48,9 @@ export async function readProcess(path: string): Promise<ProcessConfig> {
  * @throws {@link RuntimeError} for what is none
  */
 export async function readResources(path: string): Promise<OciResources> {
-  return (await readAs('resources', path)) as OciResources;
+  const resources = (await readAs('resources', path)) as OciResources;
+  checkUnified(resources, (what) => new RuntimeError(`${path}: ${what}`));
+  return resources;
 }
 
 const MOST = 16 * 1024 * 1024;
@@ -119,6 +121,17 @@ function checkLinux(linux: LinuxConfig, wrong: (what: string) => RuntimeError): 
   if (!types.includes('mount')) throw wrong('linux.namespaces has none of type mount: the root would be the host’s');
   if (!propagations.includes(linux.rootfsPropagation ?? ''))
     throw wrong(`linux.rootfsPropagation ${linux.rootfsPropagation} cannot be applied`);
+  if (linux.resources) checkUnified(linux.resources, wrong);
   for (const name of ['intelRdt', 'mountLabel', 'memoryPolicy', 'netDevices'] as const)
     if (linux[name]) throw wrong(`linux.${name} cannot be applied`);
+}
+
+/** A file that moves or ends processes would do that to those of the host. */
+function checkUnified({ unified }: Pick<OciResources, 'unified'>, wrong: (what: string) => RuntimeError): void {
+  if (!unified) return;
+  try {
+    fromOCI({ unified });
+  } catch (error) {
+    throw wrong((error as Error).message);
+  }
 }

@@ -8,7 +8,7 @@ import { RuntimeError } from '../error.js';
 import { engage } from './agent.js';
 import { cgroupPath, createCgroup } from './cgroup.js';
 import { runAtHalt, runHooks, runPoststop } from './hooks.js';
-import { hold, holdersOf, identityOf, isAlive, type ProcessIdentity, signal } from './identity.js';
+import { hold, holdersOf, identityOf, type ProcessIdentity, signal } from './identity.js';
 import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
 import { createScope, removeScope, setScope } from './scope.js';
 import { groupOf, type State, stateInside, stateOf } from './state.js';
@@ -263,7 +263,7 @@ export class Container {
       const { status } = await stateOf(saved);
       if (status !== 'stopped' && !force && status !== 'created')
         throw new RuntimeError(`cannot delete container ${this.id} that is not stopped: ${status}`);
-      if (saved.init && isAlive(saved.init)) await this.#end(saved);
+      await this.#end(saved);
     }
     const group = await groupOf({ cgroup });
     // With whatever stayed behind in it.

@@ -23,8 +23,10 @@ export function identityOf(pid: number): ProcessIdentity | undefined {
   }
   // The name between the parentheses may hold anything.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [state, startedAt] = [fields[0], fields[19]];
-  return state === 'Z' || state === 'X' || startedAt === undefined ? undefined : { pid, startedAt };
+  const [state, threads, startedAt] = [fields[0], Number(fields[17]), fields[19]];
+  // One whose first thread has ended looks like a zombie, and runs as long as it has others.
+  const ended = state === 'X' || (state === 'Z' && threads <= 1);
+  return ended || startedAt === undefined ? undefined : { pid, startedAt };
 }
 
 /**

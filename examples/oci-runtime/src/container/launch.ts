@@ -3,7 +3,7 @@ import { type Child, type RunOptions, type SpawnOptions, spawn } from '@iso/proc
 import { Supervisor } from '@iso/seccomp';
 import { Fd, O, type Part } from '@iso/sys';
 import { rootOf, rootPath } from '../config/mounts.js';
-import { namespacesOf, namespacesOfProcess } from '../config/namespaces.js';
+import { namespacesOf, namespacesOfProcess, refuseTracers } from '../config/namespaces.js';
 import { privilegesOf } from '../config/privileges.js';
 import { attributesOf, sysctlsOf } from '../config/process.js';
 import type { Bundle } from '../config/read.js';
@@ -81,6 +81,7 @@ export interface Neighbour {
  * @param surroundings - descriptors, terminal
  * @param meanwhile - what is done before its program runs
  * @returns the process
+ * @throws {@link RuntimeError} where a process of the container could write to this one's memory meanwhile
  */
 export function launchBeside(
   config: Config,
@@ -89,6 +90,7 @@ export function launchBeside(
   surroundings: Surroundings,
   meanwhile: Meanwhile,
 ): Promise<Child> {
+  refuseTracers({ pidfd: neighbour.pidfd });
   return launch(added, surroundings, meanwhile, beside(config, added, neighbour));
 }
 
@@ -100,6 +102,8 @@ export function launchBeside(
  * @param neighbour - the container
  */
 export function hookBeside(config: Config, first: ProcessConfig, neighbour: Neighbour): RunOptions {
+  // The container's own program does not run yet, with whatever capabilities it will.
+  refuseTracers({ pidfd: neighbour.pidfd }, neighbour.init.pid);
   const { gate, confine } = beside(config, first, neighbour);
   if (confine.some((part) => part instanceof Supervisor))
     throw new RuntimeError('hooks.startContainer under a filter with SCMP_ACT_NOTIFY: nobody would answer them');

@@ -4,6 +4,25 @@ import { fromOCI, type OciResources, toOCI } from './oci.js';
 import { plan } from './plan.js';
 
 describe('fromOCI', () => {
+  it('takes files of controllers only', () => {
+    expect(fromOCI({ unified: { 'memory.high': '1', 'hugetlb.2MB.max': '0', 'cgroup.max.depth': '1' } })).toEqual({});
+    for (const file of [
+      'cgroup.procs',
+      'cgroup.kill',
+      'cgroup.threads',
+      'cgroup.freeze',
+      'tasks',
+      '',
+      'a.b/../cgroup.procs',
+    ])
+      expect(() => fromOCI({ unified: { [file]: '1' } }), file).toThrow(
+        expect.objectContaining({
+          code: 'ERR_INVALID_ARG_VALUE',
+          message: expect.stringContaining(JSON.stringify(file)),
+        }),
+      );
+  });
+
   it('understands a document as runc does', () => {
     const resources: OciResources = {
       memory: { limit: 100 << 20, swap: 300 << 20, reservation: 50 << 20 },

@@ -1,3 +1,4 @@
+import { invalid } from '@iso/sys';
 import type { DeviceRule } from '../devices/rule.js';
 import { bytes } from '../value.js';
 import { blkioToIoWeight, ioToBlkioWeight, memswToSwap, sharesToWeight, weightToShares } from './convert.js';
@@ -50,11 +51,12 @@ export interface OciThrottle {
 /**
  * Limits from an OCI document, as runc and crun understand it: -1 is no limit, 0 is unset, `swap` is memory and swap together,
  * `reservation` is `memory.low`, shares and blkio weights are converted. `unified` is not part of the result: write its files by
- * {@link Cgroup.write} after the limits.
+ * {@link Cgroup.write} after the limits. That they are limits is checked here: `cgroup.procs` would move processes, `cgroup.kill` end them.
  *
  * @param resources - `linux.resources`
  * @returns limits
- * @throws RangeError where memory and swap do not go together
+ * @throws RangeError where memory and swap do not go together; `TypeError` (`ERR_INVALID_ARG_VALUE`) for a file of `unified` that is none
+ *   of a controller, but for cgroup.max.descendants and cgroup.max.depth
  *
  * @example
  * ```ts
@@ -64,7 +66,9 @@ export interface OciThrottle {
  * ```
  */
 export function fromOCI(resources: OciResources): Limits {
-  const { memory, cpu, pids, blockIO, hugepageLimits, devices, network, rdma } = resources;
+  const { memory, cpu, pids, blockIO, hugepageLimits, devices, network, rdma, unified = {} } = resources;
+  for (const file of Object.keys(unified))
+    if (!isLimit(file)) throw invalid(`unified: ${JSON.stringify(file)} is no file of a controller`);
   const limits: Limits = {};
   if (memory) {
     const swap = memswToSwap(memory.swap, memory.limit);
@@ -123,6 +127,11 @@ export function fromOCI(resources: OciResources): Limits {
     );
   }
   return compact(limits);
+}
+
+/** All others that every group has are about its processes and groups, as are those of v1 without a prefix: `tasks`, `release_agent`. */
+function isLimit(file: string): boolean {
+  return /^(?!cgroup\.)\w+\.[\w.]+$|^cgroup\.max\.(descendants|depth)$/.test(file);
 }
 
 type Throttle = 'rbps' | 'wbps' | 'riops' | 'wiops';
