@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Digest } from './digest.js';
+import { Ring } from './ring.js';
 
 let folder = '';
 const content = Buffer.alloc(5_300_001, 'what a file holds, ');
@@ -43,5 +45,36 @@ describe('what the other thread reads', () => {
   it('fails as read(2) does, and the next file is read whole', async () => {
     await expect(read('w')).rejects.toMatchObject({ code: 'EBADF', syscall: 'read' });
     expect((await read()).equals(content)).toBe(true);
+  });
+
+  it('is hashed by itself, whatever was given up right before', async () => {
+    const whole = createHash('sha256').update(content).digest('hex');
+    for (let i = 0; i < 3; i++) {
+      const ring = new Ring();
+      const file = openSync(join(folder, 'file'), 'r');
+      for await (const _ of ring.read(file)) break;
+      const givenUp = ring.ask();
+      const again = openSync(join(folder, 'file'), 'r');
+      for await (const _ of ring.read(again));
+      expect(await ring.ask()).toBe(whole);
+      expect(await givenUp).not.toBe(whole);
+      for (const fd of [file, again]) closeSync(fd);
+    }
+  });
+
+  it('fails for whoever waits, also for what was given up right before', async () => {
+    for (let i = 0; i < 3; i++) {
+      const ring = new Ring();
+      const file = openSync(join(folder, 'file'), 'r');
+      for await (const _ of ring.read(file)) break;
+      const givenUp = ring.ask().catch((error) => error.code);
+      const written = openSync(join(folder, 'written'), 'w');
+      const failed = (async () => {
+        for await (const _ of ring.read(written));
+      })();
+      await expect(failed).rejects.toMatchObject({ code: 'EBADF' });
+      expect([undefined, 'EBADF']).toContain(await givenUp.then((hex) => (hex === 'EBADF' ? hex : undefined)));
+      for (const fd of [file, written]) closeSync(fd);
+    }
   });
 });

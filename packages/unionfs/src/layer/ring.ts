@@ -35,12 +35,13 @@ for (let answered = 0; ; ) {
   const reads = Atomics.load(state, word.reads);
   const asked = Atomics.load(state, word.asked);
   if (Atomics.load(state, word.filled) !== next) hashSlot();
-  else if (reads) read(reads - 1);
+  // Before the next file: it is of what was given up.
   else if (asked !== answered) {
     answered++;
     parentPort.postMessage(hash.digest('hex'));
     hash = createHash('sha256');
-  } else Atomics.wait(state, word.news, news, 1000);
+  } else if (reads) read(reads - 1);
+  else Atomics.wait(state, word.news, news, 1000);
 }
 function hashSlot() {
   const i = next++ % slots;
@@ -181,7 +182,8 @@ export class Ring {
     worker.on('message', (hex: string) => this.#waiting.shift()?.resolve(hex));
     worker.on('error', (error) => {
       this.#error = error;
-      this.#waiting.shift()?.reject(error);
+      // Who gave up waits too, before the one that it is for.
+      for (const { reject } of this.#waiting.splice(0)) reject(error);
     });
     return worker;
   }
