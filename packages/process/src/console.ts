@@ -73,7 +73,7 @@ function send(program: LaunchProgram, socket: Fd, fd: Slot): void {
   message.writeBigUInt64LE(addressOf(control), 32);
   message.writeBigUInt64LE(24n, 40);
   storeResult(program, 'sysctl', fd, addressOf(control) + 16n, 'its master');
-  program.step('sysctl', 'sendmsg', [socket, message, 0], { text: 'sendmsg(socket, SCM.RIGHTS: its master)' });
+  program.step('sysctl', 'sendmsg', [socket, message, 0], { text: 'sendmsg(socket, SCM_RIGHTS: its master)' });
   // Until then nobody may collect what only addresses lead to. Taken out of something: a bundler drops what has no effect.
   const held = [text, vector, control];
   program.defer(() => void held.splice(0));

@@ -86,7 +86,7 @@ function send(program: LaunchProgram, filter: Filter, socket: Fd, flags: number,
   const own = flags | FLAG.NEW_LISTENER | (flags & FLAG.TSYNC ? FLAG.TSYNC_ESRCH : 0);
   install(program, filter.bytesWith(passage), own, options);
   program.step('filter', 'sendmsg', [socket, memory.address, 0, ...cookies], {
-    text: `sendmsg(${socket.number}, {SCM.RIGHTS, the listener})`,
+    text: `sendmsg(${socket.number}, {SCM_RIGHTS, the listener})`,
   });
 }
 

@@ -162,7 +162,8 @@ describe.skipIf(!root || nftMissing)('nf_tables [needs root, nft]', () => {
       nftOf(text, ['-f', '-'], script);
       expect(judged(text)).toEqual(judged(ours));
       const list = inside(ours, 'nft -j list ruleset');
-      expect(() => nftOf(json, ['-j', '-f', '-'], list)).toThrow(/No such device or address/);
+      // nft gives up before it has read all.
+      expect(() => nftOf(json, ['-j', '-f', '-'], list)).toThrow(/No such device or address|EPIPE/);
       expect(inside(json, 'nft list ruleset')).toBe('');
       const file = join(directory, 'rules.json');
       writeFileSync(file, list);
