@@ -1,4 +1,4 @@
-import { AF, attempt, Fd, KernelError, O, SOCK, syscall, watchFd } from '@iso/sys';
+import { attempt, type Fd, KernelError, SOCK, socketPair, syscall, watchFd } from '@iso/sys';
 
 /** Holds a process back that is made already, see `gate` of `@iso/process`, until it is let go. */
 export class Gate implements Disposable {
@@ -7,9 +7,7 @@ export class Gate implements Disposable {
   readonly #ours: Fd;
 
   constructor() {
-    const ends = Buffer.alloc(8);
-    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
-    [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+    [this.#ours, this.theirs] = socketPair(SOCK.STREAM);
   }
 
   /**

@@ -15,7 +15,6 @@ const kinds = {
   'an object': isObject,
   'text or an object': (value: unknown) => typeof value === 'string' || isObject(value),
   'text or a list': (value: unknown) => typeof value === 'string' || Array.isArray(value),
-  anything: () => true,
 } as const;
 
 /**

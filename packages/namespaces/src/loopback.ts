@@ -1,5 +1,4 @@
-import type { LaunchProgram, Slot } from '@iso/sys';
-import { AF, SOCK } from '@iso/sys';
+import { AF, type LaunchProgram, type Slot, SOCK } from '@iso/sys';
 
 const SIOCSIFFLAGS = 0x8914;
 const IFF_UP_RUNNING = 1 | 0x40;

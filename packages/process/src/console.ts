@@ -1,5 +1,4 @@
 import {
-  AF,
   AT,
   addressOf,
   CLONE,
@@ -12,6 +11,7 @@ import {
   type Slot,
   SOCK,
   SOL,
+  socketPair,
   storeResult,
   syscall,
 } from '@iso/sys';
@@ -86,9 +86,7 @@ export class ConsoleSocket implements Disposable {
   readonly #ours: Fd;
 
   constructor() {
-    const ends = Buffer.alloc(8);
-    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
-    [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+    [this.#ours, this.theirs] = socketPair(SOCK.STREAM);
   }
 
   /**

@@ -1,16 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import {
-  AF,
   addressOf,
   attempt,
   F,
   Fd,
   type LaunchProgram,
   MSG,
-  O,
   SCM,
   SOCK,
   SOL,
+  socketPair,
   storeResult,
   syscall,
 } from '@iso/sys';
@@ -43,10 +42,8 @@ export class Handover {
    * @param options - how it is installed
    */
   static add(program: LaunchProgram, filter: Filter, flags: number, options: InstallOptions): Handover {
-    const pair = Buffer.alloc(8);
-    syscall('socketpair', AF.UNIX, SOCK.SEQPACKET | O.CLOEXEC, 0, pair);
-    const ours = Fd.own(pair.readInt32LE(0));
-    using low = Fd.own(pair.readInt32LE(4));
+    const [ours, theirsLow] = socketPair(SOCK.SEQPACKET);
+    using low = theirsLow;
     program.undo(() => ours.close());
     const theirs = Fd.own(syscall('fcntl', low, F.DUPFD_CLOEXEC, HIGH));
     program.defer(() => theirs.close());

@@ -27,6 +27,8 @@ export { lockFile } from './lock.js';
 export { openHow } from './open-how.js';
 export { AF, AT, CLONE, F, MSG, O, P, POLL, PR, RESOLVE, SCM, SO, SOCK, SOL, W } from './raw/flags.js';
 export { type SyscallName, syscallNumber, syscallNumbers } from './raw/numbers.js';
+export { socketPair } from './socket-pair.js';
+export { startTime } from './start-time.js';
 export { addressOf, attempt, retryOnInterrupt, syscall } from './syscall.js';
 export { type ExitStatus, type ResourceUsage, reap } from './wait.js';
 export { FdWatcher, type Readiness, type WatchOptions, watchFd } from './watcher.js';

@@ -1,16 +1,15 @@
 import type { Child } from '@iso/process';
 import {
-  AF,
   addressOf,
   Fd,
   type LaunchProgram,
   MSG,
-  O,
   type Part,
   POLL,
   SO,
   SOCK,
   SOL,
+  socketPair,
   syscall,
   watchFd,
 } from '@iso/sys';
@@ -30,9 +29,7 @@ export class Halt implements Part, Disposable {
   readonly #theirs: Fd;
 
   constructor() {
-    const ends = Buffer.alloc(8);
-    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
-    [this.#ours, this.#theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+    [this.#ours, this.#theirs] = socketPair(SOCK.STREAM);
     const one = Buffer.from(new Uint32Array([1]).buffer);
     syscall('setsockopt', this.#ours, SOL.SOCKET, SO.PASSCRED, one, one.length);
   }

@@ -1,5 +1,5 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { attempt, Fd, KernelError } from '@iso/sys';
+import { readdirSync, statSync } from 'node:fs';
+import { attempt, Fd, KernelError, startTime } from '@iso/sys';
 
 /** A process that may be gone when it is looked for, and its number another's. */
 export interface ProcessIdentity {
@@ -15,18 +15,8 @@ export interface ProcessIdentity {
  * @returns its identity; undefined where there is none, or nothing but its exit code
  */
 export function identityOf(pid: number): ProcessIdentity | undefined {
-  let stat: string;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  } catch {
-    return undefined;
-  }
-  // The name between the parentheses may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [state, threads, startedAt] = [fields[0], Number(fields[17]), fields[19]];
-  // One whose first thread has ended looks like a zombie, and runs as long as it has others.
-  const ended = state === 'X' || (state === 'Z' && threads <= 1);
-  return ended || startedAt === undefined ? undefined : { pid, startedAt };
+  const startedAt = startTime(pid);
+  return startedAt === undefined ? undefined : { pid, startedAt };
 }
 
 /**

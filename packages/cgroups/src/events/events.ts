@@ -103,9 +103,7 @@ class Watch {
     const { v2 } = this.#places;
     const main = v2 ?? this.#places.directories[0];
     if (main && main.path !== main.mount) {
-      const file = new StatFile(main, main.version === 2 ? 'cgroup.events' : 'notify_on_release');
-      this.#files.push(file);
-      const fd = file.keep();
+      const fd = this.#file(main, main.version === 2 ? 'cgroup.events' : 'notify_on_release').keep();
       this.#isGone = () => attempt('pread64', fd, Buffer.alloc(1), 1, 0) === -E.NODEV;
       const look = this.#guarded(() => this.#isGone() && this.#gone());
       this.#sources.push(onSiblingRemoved(main, look));

@@ -1,24 +1,9 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { KernelError } from '@iso/sys';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { KernelError, startTime } from '@iso/sys';
 import { familyOf, ipNumber, rangeOf } from '../ip/ip.js';
 import { listNetNS } from '../namespace/list.js';
 import type { NetNS } from '../namespace/netns.js';
 import { forgetFlows } from './flows.js';
-
-/** Start time of a process, by which it is told from one that got its number later; undefined where there is none that runs. */
-function startOf(pid: number | 'self'): string | undefined {
-  try {
-    // Behind the name, which may hold anything: fields 3 and 22 of stat.
-    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
-      .replace(/^.*\) /s, '')
-      .split(' ');
-    // One whose first thread has ended looks like a zombie, and runs as long as it has others.
-    const ended = fields[0] === 'X' || (fields[0] === 'Z' && Number(fields[17]) <= 1);
-    return ended ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
-}
 
 /**
  * What is written on the links of a network, so that they are found when its process is gone.
@@ -26,7 +11,7 @@ function startOf(pid: number | 'self'): string | undefined {
  * @returns pid namespace, pid and start of this process
  */
 export function ownerMark(): string {
-  own ??= `iso ${here()} ${process.pid} ${startOf('self')}`;
+  own ??= `iso ${here()} ${process.pid} ${startTime('self')}`;
   return own;
 }
 
@@ -39,7 +24,7 @@ let own: string | undefined;
  */
 export function ownerLives(mark: string): boolean {
   const owner = parse(mark);
-  return owner === undefined || owner.namespace !== here() || startOf(owner.pid) === owner.start;
+  return owner === undefined || owner.namespace !== here() || startTime(owner.pid) === owner.start;
 }
 
 /** A mark as people read it. */
@@ -72,7 +57,7 @@ function namespacesHeldBy(mark: string): ReadonlySet<number> | 'unknown' {
   const owner = parse(mark);
   if (!owner || owner.namespace !== here()) return 'unknown';
   const found = new Set<number>();
-  if (startOf(owner.pid) !== owner.start) return found;
+  if (startTime(owner.pid) !== owner.start) return found;
   for (const name of readdirSync(`/proc/${owner.pid}/fd`)) {
     try {
       const inode = /^net:\[(\d+)\]$/.exec(readlinkSync(`/proc/${owner.pid}/fd/${name}`))?.[1];

@@ -1,4 +1,4 @@
-import { AF, attempt, errnoName, Fd, KernelError, O, SOCK, syscall, watchFd } from '@iso/sys';
+import { attempt, errnoName, type Fd, KernelError, SOCK, socketPair, syscall, watchFd } from '@iso/sys';
 
 /** A gate that lets its process through at once, and tells what came of it. */
 export class OpenGate implements Disposable {
@@ -7,11 +7,9 @@ export class OpenGate implements Disposable {
   readonly #ours: Fd;
 
   constructor() {
-    const ends = Buffer.alloc(8);
-    syscall('socketpair', AF.UNIX, SOCK.STREAM | O.CLOEXEC, 0, ends);
-    [this.#ours, this.theirs] = [Fd.own(ends.readInt32LE(0)), Fd.own(ends.readInt32LE(4))];
+    [this.#ours, this.theirs] = socketPair(SOCK.STREAM);
     try {
-      syscall('write', this.#ours, ends, 1);
+      syscall('write', this.#ours, '\n', 1);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
