@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Place, type Said } from '../testing/place.js';
+import { podmanSettings } from '../testing/podman.js';
 
 const has = (program: string) => spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
 const missing = process.env.ISO_LONG
@@ -30,19 +31,7 @@ describe.skipIf(needs)(
       const file = (name: string) => join(place.folder, name);
       writeFileSync(file('sub'), 'nobody:200000:65536\n');
       for (const path of ['/etc/subuid', '/etc/subgid']) place.run(['mount', '--bind', file('sub'), path]);
-      writeFileSync(
-        file('conf'),
-        `[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime_supports_nocgroup = ["iso-oci"]
-runtime = "iso-oci"
-[engine.runtimes]
-iso-oci = ["${place.runtime()}"]
-`,
-      );
+      writeFileSync(file('conf'), podmanSettings(place));
       const input = execFileSync('tar', ['-C', place.busybox(), '-c', '.'], { maxBuffer: 2 ** 26 });
       mkdirSync(file('run'));
       chmodSync(file('run'), 0o700);

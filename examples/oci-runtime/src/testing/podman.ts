@@ -2,6 +2,24 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Place, Said } from './place.js';
 
+/**
+ * For tests: a containers.conf with this runtime. Podman's own limits cannot be raised where there is no CAP_SYS_RESOURCE; and it asks for
+ * no container without cgroups of a runtime whose name it does not know.
+ *
+ * @param place - where the runtime is
+ * @param more - lines about containers
+ */
+export const podmanSettings = (place: Place, more = ''): string => `[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+${more}[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime_supports_nocgroup = ["iso-oci"]
+runtime = "iso-oci"
+[engine.runtimes]
+iso-oci = ["${place.runtime()}"]
+`;
+
 /** For tests: podman with a storage of its own, on this runtime. */
 export class Podman {
   readonly #place: Place;
@@ -10,22 +28,8 @@ export class Podman {
   constructor(place: Place, storage: 'vfs' | 'overlay') {
     this.#place = place;
     const settings = join(place.folder, 'containers.conf');
-    // Podman's own limits cannot be raised where there is no CAP_SYS_RESOURCE; and it asks for no container without cgroups of a
-    // runtime whose name it does not know.
-    writeFileSync(
-      settings,
-      `[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-default_capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETUID", "CAP_NET_BIND_SERVICE"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime_supports_nocgroup = ["iso-oci"]
-runtime = "iso-oci"
-[engine.runtimes]
-iso-oci = ["${place.runtime()}"]
-`,
-    );
+    const capabilities = '["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETUID", "CAP_NET_BIND_SERVICE"]';
+    writeFileSync(settings, podmanSettings(place, `default_capabilities = ${capabilities}\n`));
     const folders = [
       '--root',
       join(place.folder, `root-${storage}`),
