@@ -17,6 +17,8 @@ export default defineConfig({
           include: ['packages/*/src/**/*.test.ts', 'examples/*/src/**/*.test.ts'],
           exclude: ['**/*.kernel.test.ts', '**/node_modules/**'],
           pool: 'forks',
+          // Thousands of random cases of a property are half a second here, and six where others use the processors.
+          testTimeout: 60_000,
           // Half of their time they wait.
           maxWorkers: 2,
         },

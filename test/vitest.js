@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { command } from './stage.js';
+import { command, say } from './stage.js';
 
 const committed = new URL('skips.json', import.meta.url);
 
@@ -52,12 +52,12 @@ export function builtCommand(root) {
  * @param {{ before?: string[], node?: string, cwd?: string, env?: Record<string, string> }} how a command that runs Node, which Node, where
  */
 export function vitest(place, what, { before = [], node = process.execPath, cwd = process.cwd(), env = {} } = {}) {
-  return () => {
+  return async () => {
     const folder = mkdtempSync(join(tmpdir(), 'iso-report-'));
     try {
       // The place may belong to somebody else.
       const report = cwd === process.cwd() ? join(folder, 'report.json') : join(cwd, 'report.json');
-      const passed = command([...before, node, ...vitestArguments(report, what)], {
+      const passed = await command([...before, node, ...vitestArguments(report, what)], {
         cwd,
         env: { ...process.env, ...env },
       });
@@ -82,14 +82,14 @@ export function judgeSkips(place, report, root = process.cwd()) {
         .map(({ fullName }) => `${relative(root, name)}: ${fullName}`),
     )
     .sort();
-  for (const line of skipped) console.log(`skipped  ${line}`);
+  for (const line of skipped) say(`skipped  ${line}\n`);
   const all = JSON.parse(readFileSync(committed, 'utf8'));
   if (process.argv.includes('--write-skips')) {
     writeFileSync(committed, `${JSON.stringify({ ...all, [place]: skipped }, null, 2)}\n`);
     return true;
   }
   if (all[place] === null) {
-    console.log(`not compared: test/skips.json has no list for "${place}" yet`);
+    say(`not compared: test/skips.json has no list for "${place}" yet\n`);
     return true;
   }
   const expected = new Set(all[place] ?? []);
@@ -98,6 +98,6 @@ export function judgeSkips(place, report, root = process.cwd()) {
     ...[...expected].filter((line) => !skipped.includes(line)).map((line) => `- ${line}`),
   ];
   if (differences.length === 0) return true;
-  console.log(`other skips than test/skips.json has for "${place}":\n${differences.join('\n')}`);
+  say(`other skips than test/skips.json has for "${place}":\n${differences.join('\n')}\n`);
   return process.env.CI !== 'true';
 }

@@ -7,9 +7,9 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
  *
  * @param {string} folder that the copy becomes
  * @param {number} owner uid and gid of it
- * @param {() => boolean} work what is done with it
+ * @param {() => Promise<boolean>} work what is done with it
  */
-export function withCopy(folder, owner, work) {
+export async function withCopy(folder, owner, work) {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { mode: 0o755 });
   try {
@@ -27,7 +27,7 @@ export function withCopy(folder, owner, work) {
     const built = readdirSync('packages').map((name) => `packages/${name}/dist`);
     execFileSync('cp', ['-a', '--parents', ...built, 'examples/container/dist', 'examples/oci-runtime/dist', folder]);
     execFileSync('chown', ['-R', `${owner}:${owner}`, folder]);
-    return work();
+    return await work();
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,9 +21,10 @@ describe.skipIf(!has('dbus-daemon') || !has('dbus-send'))('a bus [needs dbus-dae
   const path = `${folder}/bus`;
   let daemon: ChildProcess;
   beforeAll(async () => {
-    const args = ['--session', '--nofork', '--nopidfile', `--address=unix:path=${path}`];
-    daemon = spawn('dbus-daemon', args, { stdio: 'ignore' });
-    while (!existsSync(path) && daemon.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 10));
+    const args = ['--session', '--nofork', '--nopidfile', '--print-address', `--address=unix:path=${path}`];
+    daemon = spawn('dbus-daemon', args, { stdio: ['ignore', 'pipe', 'ignore'] });
+    // The socket's file is there before anybody listens.
+    if (daemon.stdout) await once(daemon.stdout, 'data');
   });
   afterAll(async () => {
     const gone = new Promise((resolve) => daemon.once('exit', resolve));
