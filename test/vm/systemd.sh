@@ -39,6 +39,9 @@ StandardError=null
 ExecStart=/run/vm/busybox sh /run/vm/service.sh
 END
 
+# At a boot it empties /tmp, where the command has its files by then.
+ln -s /dev/null $units/systemd-tmpfiles-setup.service
+
 cat > /run/vm/service.sh << END
 exec 3> $(port status)
 echo "ready $(uname -r)" >&3
