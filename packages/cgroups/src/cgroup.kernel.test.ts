@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   constants,
@@ -272,6 +273,32 @@ for (const [kind, layout] of layouts) {
         await ended(pidfd);
       }
       await group.remove();
+    });
+
+    it('kills and thaws a group that somebody else removes as soon as it is empty', async () => {
+      for (let round = 0; round < 10; round++) {
+        const group = await make(`vanishing-${round}`);
+        const paths = [group.path(), ...(['memory', 'pids', 'cpu', 'freezer'] as const).map((name) => group.path(name))]
+          .filter((path) => path !== undefined)
+          .filter((path) => existsSync(path));
+        const { pidfd } = run(group, 'sleep 600; true');
+        const remover = spawn(
+          'sh',
+          ['-c', 'for path do while [ -e "$path" ]; do rmdir "$path"; done; done', '', ...paths],
+          {
+            stdio: 'ignore',
+          },
+        );
+        const removed = once(remover, 'exit');
+        if (round % 2) await group.freeze();
+        await group.kill();
+        await group.thaw().catch((error: unknown) => expect(error).toMatchObject({ reason: 'removed' }));
+        await removed;
+        await group.kill();
+        expect((await ended(pidfd))?.signal).toBe(9);
+        expect(paths.filter((path) => existsSync(path))).toEqual([]);
+        await group[Symbol.asyncDispose]();
+      }
     });
 
     it('lowers memory without blocking, or says that the kernel cannot', async () => {

@@ -19,13 +19,10 @@ const MOMENT_MS = 1000;
  */
 export async function kill(places: Places, options: WaitOptions): Promise<void> {
   const { v2 } = places;
-  if (v2?.has('cgroup.kill')) {
-    v2.write('cgroup.kill', '1');
-    if (!(await emptied(v2, options))) {
-      // Its signal is for the first thread of each, which is deaf where it has ended before the others.
-      for (const pid of membersOf(places)) killByPidfd(pid);
-      await emptied(v2, options);
-    }
+  if (v2?.has('cgroup.kill') && killAtOnce(v2) && !(await emptied(v2, options))) {
+    // Its signal is for the first thread of each, which is deaf where it has ended before the others.
+    for (const pid of membersOf(places)) killByPidfd(pid);
+    await emptied(v2, options);
   }
   const deadline = Date.now() + (options.timeoutMs ?? 10_000);
   for (let wait = 1; ; wait = Math.min(wait * 2, 50)) {
@@ -41,6 +38,17 @@ export async function kill(places: Places, options: WaitOptions): Promise<void> 
     }
     await killFrozen(places, options);
     await sleep(wait);
+  }
+}
+
+/** Whether there was a group yet: somebody else may remove it as soon as it is empty. */
+function killAtOnce(v2: CgroupDirectory): boolean {
+  try {
+    v2.write('cgroup.kill', '1');
+    return true;
+  } catch (error) {
+    if (CgroupError.is(error, 'removed')) return false;
+    throw error;
   }
 }
 

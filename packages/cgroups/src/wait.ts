@@ -11,7 +11,8 @@ export interface WaitOptions {
 }
 
 /**
- * Waits until `cgroup.events` says something of a group. One that somebody removes meanwhile, as systemd does, is empty.
+ * Waits until `cgroup.events` says something of a group. One that somebody removes meanwhile, as systemd does, is empty and has
+ * nothing frozen.
  *
  * @throws CgroupError `busy` after the time, `removed` where the group is gone that was to freeze; the signal's reason
  */
@@ -32,8 +33,7 @@ export async function untilState(
         try {
           if (file?.read()[key] === value) resolve();
         } catch (error) {
-          if (key === 'populated' && !value && CgroupError.is(error, 'removed')) resolve();
-          else reject(error);
+          reject(error);
         }
       };
       abort = () => reject(signal?.reason);
@@ -48,6 +48,8 @@ export async function untilState(
       // It may have come before the watcher was there.
       look();
     });
+  } catch (error) {
+    if (value || !CgroupError.is(error, 'removed')) throw error;
   } finally {
     file?.close();
     clearTimeout(timer);

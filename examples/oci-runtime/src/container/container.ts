@@ -1,4 +1,4 @@
-import { type Cgroup, fromOCI, type OciResources, type Scope, type Stats } from '@iso/cgroups';
+import { type Cgroup, CgroupError, fromOCI, type OciResources, type Scope, type Stats } from '@iso/cgroups';
 import type { Child } from '@iso/process';
 import { attempt, Fd, O, watchFd } from '@iso/sys';
 import { haltsForHooks } from '../config/hooks.js';
@@ -185,7 +185,7 @@ export class Container {
       if (one) signal(one, number);
     }
     if (!all && saved.init) signal(saved.init, number);
-    if (number === SIGKILL && group?.frozen) await group.thaw();
+    if (number === SIGKILL) await thawDying(group);
   }
 
   /**
@@ -284,7 +284,7 @@ export class Container {
     if (!pidfd) return;
     using group = await groupOf(saved);
     attempt('pidfd_send_signal', pidfd, SIGKILL, null, 0);
-    if (group?.frozen) await group.thaw();
+    await thawDying(group);
     await watchFd(pidfd, { signal: AbortSignal.timeout(EXEC_MS) });
   }
 
@@ -299,6 +299,15 @@ export class Container {
     const { status } = await stateOf(saved);
     if (!wanted.includes(status)) throw new RuntimeError(`cannot ${what} a container that is ${status}`);
     return saved;
+  }
+}
+
+/** On v1 what is frozen cannot die. Elsewhere it may have by now, and its group may be gone: systemd removes what is empty. */
+async function thawDying(group: Cgroup | undefined): Promise<void> {
+  try {
+    if (group?.frozen) await group.thaw();
+  } catch (error) {
+    if (!CgroupError.is(error, 'removed')) throw error;
   }
 }
 
