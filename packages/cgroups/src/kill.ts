@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { attempt, Fd } from '@iso/sys';
+import { attempt, openPidfd } from '@iso/sys';
 import { CgroupError, E } from './error.js';
 import { freeze, thaw } from './freeze.js';
 import type { Places } from './places.js';
@@ -123,10 +123,6 @@ export function pidsIn(directory: CgroupDirectory, file = 'cgroup.procs'): numbe
 
 /** Signals go to what a pid is now, held by a pidfd while we look. */
 function killByPidfd(pid: number): void {
-  if (pid === 0) return;
-  const fd = attempt('pidfd_open', pid, 0);
-  if (fd < 0) return;
-  const pidfd = Fd.own(fd);
-  attempt('pidfd_send_signal', pidfd, SIGKILL, null, 0);
-  pidfd.close();
+  using pidfd = pid === 0 ? undefined : openPidfd(pid);
+  if (pidfd) attempt('pidfd_send_signal', pidfd, SIGKILL, null, 0);
 }

@@ -25,6 +25,7 @@ export { Output, Slot, type StepArg, type StepOptions, StringArray } from './lau
 export { storeResult } from './launcher/store.js';
 export { lockFile } from './lock.js';
 export { openHow } from './open-how.js';
+export { openPidfd } from './pidfd.js';
 export { AF, AT, CLONE, F, MSG, O, P, POLL, PR, RESOLVE, SCM, SO, SOCK, SOL, W } from './raw/flags.js';
 export { type SyscallName, syscallNumber, syscallNumbers } from './raw/numbers.js';
 export { socketPair } from './socket-pair.js';

@@ -1,5 +1,5 @@
 import { CgroupError } from '@iso/cgroups';
-import { attempt, Fd, KernelError, watchFd } from '@iso/sys';
+import { attempt, type Fd, KernelError, openPidfd, watchFd } from '@iso/sys';
 import { openCgroup } from '../control.js';
 import { isEnd, parseSignal, STOP_SECONDS } from '../signal.js';
 import { lockAll, readOne } from '../state/document.js';
@@ -36,10 +36,8 @@ export function isOver({ status }: ContainerState): boolean {
  */
 export async function sendSignal(home: string, container: LiveContainer, number: number): Promise<Fd | undefined> {
   const { id, pid } = container;
-  const opened = attempt('pidfd_open', pid, 0);
-  if (opened === ESRCH) return undefined;
-  if (opened < 0) throw new KernelError(opened, { syscall: 'pidfd_open' });
-  const pidfd = Fd.own(opened);
+  const pidfd = openPidfd(pid);
+  if (!pidfd) return undefined;
   try {
     // The number is its own for as long as its record says so: only then does the descriptor stand for it.
     const ends = isEnd(number, container.flags.stopSignal);

@@ -1,5 +1,5 @@
 import { readdirSync, statSync } from 'node:fs';
-import { attempt, Fd, KernelError, startTime } from '@iso/sys';
+import { attempt, type Fd, KernelError, openPidfd, startTime } from '@iso/sys';
 
 /** A process that may be gone when it is looked for, and its number another's. */
 export interface ProcessIdentity {
@@ -35,14 +35,7 @@ export function isAlive({ pid, startedAt }: ProcessIdentity): boolean {
  * @returns its pidfd; undefined where it is gone
  */
 export function hold(process_: ProcessIdentity): Fd | undefined {
-  const opened = attempt('pidfd_open', process_.pid, 0);
-  if (opened === -ESRCH) return undefined;
-  if (opened < 0) throw new KernelError(opened, { syscall: 'pidfd_open' });
-  const pidfd = Fd.own(opened);
-  // The number was its own when the descriptor was made, if it is now.
-  if (isAlive(process_)) return pidfd;
-  pidfd.close();
-  return undefined;
+  return openPidfd(process_.pid, process_.startedAt);
 }
 
 /**
