@@ -11,6 +11,13 @@ export function resolve(specifier, context, next) {
 }
 
 export function load(url, context, next) {
+  // The bundler of what is built asks for no attribute of the import.
+  if (url.endsWith('.json') && context.importAttributes?.type === undefined)
+    return {
+      format: 'module',
+      shortCircuit: true,
+      source: `export default ${readFileSync(fileURLToPath(url), 'utf8')}`,
+    };
   if (!typescript.test(url)) return next(url, context);
   const file = fileURLToPath(url);
   const source = compiledBefore(file) ?? compile(readFileSync(file, 'utf8'));

@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { detect } from '@iso/cgroups';
 import { syscallNumber } from '@iso/sys';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { Lab } from './testing/lab.js';
@@ -263,6 +264,34 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     const limits = join(lab.folder, 'limits.json');
     writeFileSync(limits, '{"unified":{"cgroup.kill":"1"}}');
     expect(lab.oci('update', '--resources', limits, 'unified').stderr).toContain('is no file of a controller');
+  });
+
+  const huge = detect().hierarchies.some(
+    ({ version, controllers }) => version === 2 && controllers.includes('hugetlb'),
+  );
+  it.skipIf(!huge)('writes the files of unified, at an update too: all or none [needs hugetlb on v2]', () => {
+    const pages = 'hugetlb.2MB.max';
+    const bundle = lab.bundle('files', ['sleep', '60'], (config) =>
+      Object.assign(config.linux as object, { resources: { unified: { [pages]: '4194304' } } }),
+    );
+    expect(lab.oci('run', '--detach', '--bundle', bundle, 'files')).toMatchObject({ code: 0, stderr: '' });
+    const { pid } = JSON.parse(lab.oci('state', 'files').stdout);
+    const { unified } = detect();
+    const path = /^0::(.*)/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1];
+    const shown = () => readFileSync(`${unified}${path}/${pages}`, 'utf8').trim();
+    expect(shown()).toBe('4194304');
+    const update = (files: Record<string, string>) => {
+      const limits = join(lab.folder, 'limits.json');
+      writeFileSync(limits, JSON.stringify({ unified: files }));
+      return lab.oci('update', '--resources', limits, 'files');
+    };
+    expect(update({ [pages]: '2097152' })).toMatchObject({ code: 0, stderr: '' });
+    expect(shown()).toBe('2097152');
+    for (const other of ['hugetlb.2MB.nonsense', 'pids.max']) {
+      expect(update({ [pages]: 'max', [other]: 'much' }).code).toBe(1);
+      expect(shown()).toBe('2097152');
+    }
+    expect(lab.oci('delete', '--force', 'files').code).toBe(0);
   });
 
   it('adds no process where one could write to its memory meanwhile', () => {

@@ -1,4 +1,13 @@
-import { Cgroup, CgroupError, type Controller, detect, fromOCI, type Layout, type Limits } from '@iso/cgroups';
+import {
+  Cgroup,
+  CgroupError,
+  type Controller,
+  detect,
+  fromOCI,
+  type Layout,
+  type Limits,
+  type OciResources,
+} from '@iso/cgroups';
 import { UnsupportedError } from '@iso/sys';
 import { usualRules } from '../config/devices.js';
 import type { Config } from '../config/spec.js';
@@ -37,12 +46,34 @@ export async function createCgroup(id: string, config: Config): Promise<Cgroup |
 export async function createIn(parent: Cgroup, name: string, config: Config): Promise<Cgroup> {
   const group = await parent.create(name, { controllers: everything(), limits: limitsOf(config) });
   try {
-    for (const [file, value] of Object.entries(config.linux?.resources?.unified ?? {})) group.write(file, value);
+    writeUnified(group, config.linux?.resources);
   } catch (error) {
     await group.remove();
     throw error;
   }
   return group;
+}
+
+/**
+ * Writes the files of `unified`, all or none.
+ *
+ * @param group - with the other limits set already
+ * @param resources - that may have some
+ * @throws CgroupError of what is refused
+ */
+export function writeUnified(group: Cgroup, { unified = {} }: Pick<OciResources, 'unified'> = {}): void {
+  const before: [file: string, lines: string[]][] = [];
+  try {
+    for (const [file, value] of Object.entries(unified)) {
+      const lines = group.read(file)?.split('\n') ?? [];
+      group.write(file, value);
+      before.unshift([file, lines]);
+    }
+  } catch (error) {
+    // A file of devices takes one line at a time.
+    for (const [file, lines] of before) for (const line of lines) group.write(file, line);
+    throw error;
+  }
 }
 
 /** The limits of a container; a plain user's has no rules for devices. */

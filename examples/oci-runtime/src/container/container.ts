@@ -6,7 +6,7 @@ import { readBundle } from '../config/read.js';
 import type { ProcessConfig } from '../config/spec.js';
 import { RuntimeError } from '../error.js';
 import { engage } from './agent.js';
-import { cgroupPath, createCgroup } from './cgroup.js';
+import { cgroupPath, createCgroup, writeUnified } from './cgroup.js';
 import { runAtHalt, runHooks, runPoststop } from './hooks.js';
 import { hold, holdersOf, identityOf, type ProcessIdentity, signal } from './identity.js';
 import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
@@ -226,6 +226,7 @@ export class Container {
     const limits = fromOCI(resources);
     if (saved.scope) await setScope(saved.scope, limits);
     await group.set(limits);
+    writeUnified(group, resources);
   }
 
   /** What it uses. */
