@@ -11,8 +11,9 @@ mkdir -p /dev/pts /dev/shm /dev/mqueue /run/lock
 mount -t devpts -o nosuid,noexec,gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 shm /dev/shm
 mount -t mqueue -o nosuid,nodev,noexec mqueue /dev/mqueue
-# The kernel loads its module when somebody opens it.
+# The kernel loads their modules when somebody opens them.
 [ -e /dev/net/tun ] || { mkdir -p /dev/net && $busybox mknod -m 666 /dev/net/tun c 10 200; }
+[ -e /dev/loop-control ] || $busybox mknod -m 660 /dev/loop-control c 10 237
 ln -sfn /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
 ln -sf /proc/self/fd/1 /dev/stdout
