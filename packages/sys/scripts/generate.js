@@ -67,6 +67,19 @@ function numbers(arch) {
   return Object.entries({ ...newer, ...newerOf[arch], ...table }).sort((a, b) => a[1] - b[1]);
 }
 
+/** Error numbers with the headers' words; the last is of the kernel alone, and file systems of the network return it. */
+function errors() {
+  const text = ['errno-base', 'errno']
+    .map((name) => readFileSync(`/usr/include/asm-generic/${name}.h`, 'utf8'))
+    .join('');
+  const rows = [...text.matchAll(/^#define\s+(E\w+)\s+(\d+)\s+\/\* (.*?) \*\//gm)];
+  const lowered = (words) => (/^[A-Z][a-z]/.test(words) ? words[0].toLowerCase() + words.slice(1) : words);
+  return [
+    ...rows.map(([, name, number, words]) => [name, Number(number), lowered(words)]),
+    ['ENOTSUPP', 524, 'operation is not supported'],
+  ];
+}
+
 function assemble(arch) {
   const { as, binutils } = architectures[arch];
   const object = join(scratch, `${arch}.o`);
@@ -135,6 +148,16 @@ try {
       );
     }
   }
+  emit(
+    'raw/errors.ts',
+    `${head}\n/** Error numbers, and what they stand for. */\nexport const errors = {\n` +
+      errors()
+        .map(
+          ([name, number, words]) => `  ${name}: [${number}, ${words.includes("'") ? `"${words}"` : `'${words}'`}],\n`,
+        )
+        .join('') +
+      '} as const satisfies Readonly<Record<string, readonly [number: number, words: string]>>;\n',
+  );
 } finally {
   rmSync(scratch, { recursive: true });
 }

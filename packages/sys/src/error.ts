@@ -1,32 +1,14 @@
-import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
+import { errors } from './raw/errors.js';
 
 const brand: unique symbol = Symbol.for('@iso/sys/KernelError');
 const unsupported: unique symbol = Symbol.for('@iso/sys/UnsupportedError');
 
-const names = new Map<number, string>();
-for (const [name, number] of Object.entries(constants.errno)) {
-  if (name !== 'EWOULDBLOCK' && name !== 'ENOTSUP') names.set(number, name);
-}
-/** Numbers that Node's table lacks and the kernel returns all the same. */
-const more: Record<string, number> = {
-  ENOTBLK: 15,
-  ENAMETOOLONG: 36,
-  ELOOP: 40,
-  EUNATCH: 49,
-  ENOPKG: 65,
-  EUSERS: 87,
-  ESTALE: 116,
-  EDQUOT: 122,
-  ENOMEDIUM: 123,
-  EMEDIUMTYPE: 124,
-  ENOKEY: 126,
-  EKEYEXPIRED: 127,
-  EKEYREVOKED: 128,
-  EKEYREJECTED: 129,
-};
-for (const [name, number] of Object.entries(more)) names.set(number, name);
-const numbersByName = new Map([...names].map(([number, name]) => [name, number]));
+const table = Object.entries(errors);
+const names = new Map<number, string>(table.map(([name, [number]]) => [number, name]));
+const numbersByName = new Map<string, number>(table.map(([name, [number]]) => [name, number]));
+/** Node's words where it has some: these are the kernel's headers'. */
+const words = new Map<number, string>(table.map(([, [number, text]]) => [number, text]));
 
 /**
  * Name of an error number.
@@ -112,7 +94,7 @@ export class KernelError extends Error implements KernelErrorFields {
     const where = fields.step ? ` (step ${fields.step.index} of ${fields.step.of}, ${fields.step.phase})` : '';
     const said = fields.kernelMessage ? `: ${fields.kernelMessage}` : '';
     const hint = fields.hint ? `; ${fields.hint}` : '';
-    const text = getSystemErrorMap().get(-number)?.[1];
+    const text = getSystemErrorMap().get(-number)?.[1] ?? words.get(number);
     super(
       `${fields.call ?? fields.syscall}: ${code}${text ? `, ${text}` : ''}${said}${where}${hint}`,
       'cause' in fields ? { cause: fields.cause } : undefined,

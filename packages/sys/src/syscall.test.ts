@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import { constants } from 'node:os';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -88,10 +89,12 @@ describe('syscall', () => {
   });
 
   it('names error numbers both ways', () => {
-    for (const code of ['EPERM', 'ELOOP', 'EUSERS', 'EDQUOT', 'ENOTBLK'])
+    for (const code of ['EPERM', 'ELOOP', 'EUSERS', 'EDQUOT', 'ENOTBLK', 'ESOCKTNOSUPPORT', 'EUCLEAN', 'ENOTSUPP'])
       expect(errnoName(errnoNumber(code))).toBe(code);
     expect(errnoName(-1)).toBe('EPERM');
     expect(() => errnoNumber('ENOSUCH')).toThrow(TypeError);
+    for (const [name, number] of Object.entries(constants.errno)) expect(errnoNumber(name)).toBe(number);
+    expect(new KernelError(117, { syscall: 'mount' }).message).toBe('mount: EUCLEAN, structure needs cleaning');
   });
 });
 
