@@ -62,7 +62,7 @@ export async function describe(home: string, container: ContainerState) {
 }
 
 /** What of it its image says is known as long as there is that image. */
-export async function optionsOf(
+async function optionsOf(
   home: string,
   { root, command, flags, image }: ContainerState,
 ): Promise<ContainerOptions> {

@@ -7,6 +7,7 @@ import { waitForEnd } from '../state/held.js';
 import {
   type ContainerState,
   containerDirectory,
+  isItself,
   isLive,
   type LiveContainer,
   updateContainer,
@@ -44,7 +45,8 @@ export async function sendSignal(home: string, container: LiveContainer, number:
     // The number is its own for as long as its record says so: only then does the descriptor stand for it.
     const ends = isEnd(number, container.flags.stopSignal);
     const known = updateContainer(home, id, ends ? { stopped: true } : {});
-    const result = known?.pid === pid ? attempt('pidfd_send_signal', pidfd, number, null, 0) : ESRCH;
+    const same = known && isLive(known) && known.pid === pid && isItself(known);
+    const result = same ? attempt('pidfd_send_signal', pidfd, number, null, 0) : ESRCH;
     if (result === ESRCH) {
       pidfd.close();
       return undefined;

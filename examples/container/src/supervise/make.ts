@@ -51,8 +51,9 @@ export async function make(
       const config = await makeLayer(home, root, record.id, { pull, driver, size }, (image) =>
         record.update({ image, ...(driver === undefined ? {} : { storageDriver: driver }) }),
       );
-      complete(options, flags, config);
+      const { command: line } = complete(options, flags, config);
       record.update(({ labels }) => ({
+        line,
         labels: { ...config.Labels, ...labels },
         healthcheck: healthConfig(flags, config),
         ...(flags.stopSignal === undefined && config.StopSignal
