@@ -10,6 +10,7 @@ import { UsageError, variables } from '../options.js';
 import { checkShape, type Shape } from '../shape.js';
 import { refuseTracers } from '../tracers.js';
 import { findUser, supplementaryGroups, type User } from '../user.js';
+import { noDirectory } from '../working-directory.js';
 
 /** Where a process is to run. */
 export interface ExecTarget {
@@ -103,7 +104,8 @@ export async function execIn(
       ...(signal ? { signal, killSignal: 'SIGKILL' } : {}),
     });
   } catch (error) {
-    throw (await hasEnded(pidfd, error)) ? new UsageError('the container has ended', { cause: error }) : error;
+    if (await hasEnded(pidfd, error)) throw new UsageError('the container has ended', { cause: error });
+    throw noDirectory(error, cwd) ?? error;
   }
 }
 
