@@ -7,16 +7,28 @@ const reasons: Readonly<Record<string, string>> = {
   EACCES: 'cannot be entered',
 };
 
+/** A directory that nothing can be started in; the kernel's own words are its `cause`. */
+class WorkingDirectoryError extends UsageError {
+  /** Of the launch. */
+  readonly step: KernelError['step'];
+
+  constructor(message: string, cause: KernelError) {
+    super(message, { cause });
+    this.step = cause.step;
+  }
+}
+
 /**
- * What is wrong with a working directory, in place of the step of a launch that says so.
+ * What is wrong with a working directory, in place of the system call that says so.
  *
  * @param error - of a launch
  * @param cwd - directory inside
  * @returns the error to throw; undefined where something else is wrong
  */
 export function noDirectory(error: unknown, cwd: string): UsageError | undefined {
-  const reason = KernelError.is(error) && error.step?.phase === 'cwd' ? reasons[error.code] : undefined;
+  if (!KernelError.is(error) || error.step?.phase !== 'cwd') return undefined;
+  const reason = reasons[error.code];
   return reason === undefined
     ? undefined
-    : new UsageError(`the working directory ${cwd} ${reason} in the container`, { cause: error });
+    : new WorkingDirectoryError(`the working directory ${cwd} ${reason} in the container`, error);
 }
