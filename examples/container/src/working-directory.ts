@@ -26,7 +26,8 @@ class WorkingDirectoryError extends UsageError {
  * @returns the error to throw; undefined where something else is wrong
  */
 export function noDirectory(error: unknown, cwd: string): UsageError | undefined {
-  if (!KernelError.is(error) || error.step?.phase !== 'cwd') return undefined;
+  // Behind a gate the program is looked for there too.
+  if (!KernelError.is(error) || error.step?.phase !== 'cwd' || error.syscall === 'faccessat') return undefined;
   const reason = reasons[error.code];
   return reason === undefined
     ? undefined
