@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -161,6 +161,26 @@ describe('the record of a container', () => {
     } finally {
       other.kill('SIGKILL');
       child.kill('SIGKILL');
+    }
+  }, 60_000);
+
+  it('whose number was given to another is ended by who runs it', () => {
+    const id = iso('run', '-d', '--name', 'four', '/', 'sleep', '60').stdout.trim();
+    const file = join(folder, 'state/containers', id, 'state.json');
+    const state = JSON.parse(readFileSync(file, 'utf8'));
+    const other = spawn('sleep', ['60']);
+    try {
+      writeFileSync(file, JSON.stringify({ ...state, pid: other.pid }));
+      const options = { encoding: 'utf8', env, timeout: 20_000 } as const;
+      expect(spawnSync(process.execPath, [...command, 'rm', '-f', 'four'], options)).toMatchObject({ status: 0 });
+      expect([other.exitCode, other.signalCode, existsSync(`/proc/${state.pid}`)]).toEqual([null, null, false]);
+      expect(records()).toEqual([]);
+    } finally {
+      other.kill('SIGKILL');
+      if (existsSync(file)) {
+        writeFileSync(file, JSON.stringify(state));
+        iso('rm', '-f', 'four');
+      }
     }
   }, 60_000);
 

@@ -100,13 +100,20 @@ export async function stop(
     if (pidfd && known.status === 'paused') await thaw(home, known).catch(() => {});
     if (pidfd && seconds !== 0 && !(await endsWithin(pidfd, seconds)))
       (await sendSignal(home, known, SIGKILL))?.close();
+    // It has just ended; or its number is not its own, and nobody but who runs it reaches it.
+    if (!pidfd) await tell(home, id, FRAME.signal, 'KILL');
   } else {
     // It is on its way to its next run, or to its first: what finds that it was stopped ends it.
-    using link = await Link.connect(containerDirectory(home, id));
-    link?.send(FRAME.giveUp);
+    await tell(home, id, FRAME.giveUp);
   }
   waitForEnd(home, id);
   updateContainer(home, id, {}, 'stop');
+}
+
+/** Nothing where there is no supervisor. */
+async function tell(home: string, id: string, frame: number, payload?: string): Promise<void> {
+  using link = await Link.connect(containerDirectory(home, id));
+  link?.send(frame, payload);
 }
 
 /**
