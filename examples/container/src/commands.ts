@@ -64,7 +64,7 @@ export async function load(names: readonly string[] = Object.keys(commands)): Pr
   for (const command of loaded) iso.addCommand(command, { hidden: command.name() === ASK });
   for (const command of [iso, ...loaded, ...loaded.flatMap(({ commands: inner }) => inner)]) {
     command
-      .showSuggestionAfterError(false)
+      .showSuggestionAfterError()
       .configureOutput({ outputError: (text) => complain(text.replace(/^error: /, '')) })
       .exitOverride();
   }

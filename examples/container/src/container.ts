@@ -10,6 +10,7 @@ import { Gate } from './gate.js';
 import { checkHooks, type HookState, runHooks } from './hook.js';
 import { checkName } from './options.js';
 import { checkShape } from './shape.js';
+import { noDirectory } from './working-directory.js';
 
 /** A running container: a process with a place of its own. Disposing kills it and removes its cgroup. */
 export class Container implements AsyncDisposable {
@@ -111,7 +112,9 @@ export async function run(options: ContainerOptions): Promise<Container> {
     using gate = hooks.prestart?.length ? new Gate() : undefined;
     // The executable of whoever is not root is not its own to write.
     const guarded = process.getuid?.() === 0 ? { gate: 'open' as const } : {};
-    const child = await spawn(file, args, { ...rest, ...(gate ? { gate: gate.theirs } : guarded) });
+    const child = await spawn(file, args, { ...rest, ...(gate ? { gate: gate.theirs } : guarded) }).catch((error) => {
+      throw noDirectory(error, rest.cwd) ?? error;
+    });
     const state = stateFor(name, options);
     const stopped = () =>
       runHooks(hooks, 'poststop', state('stopped')).catch((error: Error) => process.emitWarning(error));

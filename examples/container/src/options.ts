@@ -52,7 +52,9 @@ export class UsageError extends Error {
 export function parseVolume(text: string): Volume {
   const [source, target, options, ...rest] = text.split(':');
   if (!source?.startsWith('/') || !target?.startsWith('/') || rest.length) {
-    throw new UsageError(`not a volume: ${JSON.stringify(text)}, it is SOURCE:TARGET[:OPTIONS] with absolute paths`);
+    throw new UsageError(
+      `not a volume: ${JSON.stringify(text)}, it is SOURCE:TARGET[:OPTIONS] with paths, /… or ./…, and /… inside`,
+    );
   }
   const volume: Volume = { source, target, readonly: false };
   for (const option of options?.split(',') ?? []) {

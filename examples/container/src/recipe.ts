@@ -74,6 +74,11 @@ export function settled(root: string, flags: RunFlags): { root: string; flags: R
       ? option
       : `${key}${resolve(file as string)}`;
   });
+  const volume = flags.volume?.map((text) => {
+    const [source = '', rest] = text.split(/:(.*)/s);
+    // A name is docker's for a volume that it keeps: no path beside us.
+    return rest !== undefined && source !== '' && isPath(source) ? `${resolve(source)}:${rest}` : text;
+  });
   return {
     root: isPath(root) && root !== '' ? resolve(root) : root,
     flags: {
@@ -81,6 +86,7 @@ export function settled(root: string, flags: RunFlags): { root: string; flags: R
       ...(env.length ? { env } : {}),
       ...(label.length ? { label } : {}),
       ...(securityOpt ? { securityOpt } : {}),
+      ...(volume ? { volume } : {}),
     },
   };
 }

@@ -32,9 +32,14 @@ export function checkShape(options: unknown, shapes: Readonly<Record<string, Sha
     if (!Object.hasOwn(shapes, name))
       throw new UsageError(`${of} has no option ${JSON.stringify(name)}, there are ${Object.keys(shapes).join(', ')}`);
     const shape = shapes[name] as Shape;
-    if (value === undefined || kinds[shape](value)) continue;
+    if (value === undefined || isOfShape(value, shape)) continue;
     throw new UsageError(`${name} of ${of} is ${shape}, not ${shown(value)}`);
   }
+}
+
+/** Whether a value is what it must be. */
+export function isOfShape(value: unknown, shape: Shape): boolean {
+  return kinds[shape](value);
 }
 
 function shown(value: unknown): string {

@@ -1,10 +1,13 @@
+import { printable } from './printable.js';
+
 /**
- * Lines with columns as wide as their widest cell, docker's three spaces between.
+ * Lines with columns as wide as their widest cell, docker's three spaces between. A cell stays in its column, whatever is in it.
  *
- * @param rows - cells, the headline first
+ * @param given - cells, the headline first
  * @returns lines
  */
-export function table(rows: readonly (readonly string[])[]): string[] {
+export function table(given: readonly (readonly string[])[]): string[] {
+  const rows = given.map((row) => row.map((cell) => printable(cell, '')));
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows.map((row) =>
     row

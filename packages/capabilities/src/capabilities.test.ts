@@ -53,6 +53,9 @@ describe('names', () => {
 describe('capabilities()', () => {
   it('refuses what would be left out silently, and what the kernel would refuse', () => {
     for (const [options, message] of [
+      [null, /takes an object with options, not null/],
+      [undefined, /not undefined/],
+      [['CHOWN'], /not CHOWN/],
       [{ bound: [] }, /no option "bound", there are bounding/],
       [{ bounding: 'CHOWN' }, /not 'ALL'/],
       [{ bounding: ['CHWON'] }, /no capability is called "CHWON"/],

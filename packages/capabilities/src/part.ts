@@ -74,6 +74,8 @@ interface Sets {
 }
 
 function judge(options: CapabilitiesOptions): Sets {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw invalid(`capabilities takes an object with options, not ${String(options)}`);
   const unknown = Object.keys(options).find((name) => !Object.hasOwn(known, name));
   if (unknown !== undefined)
     throw invalid(`there is no option ${JSON.stringify(unknown)}, there are ${Object.keys(known).join(', ')}`);

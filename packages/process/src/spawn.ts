@@ -241,8 +241,8 @@ function check(file: string, args: readonly string[], options: SpawnOptions): vo
   if (!Array.isArray(confine)) throw invalid('confine must be an array of parts');
   const alien = confine.findIndex((part) => typeof part?.confine !== 'function');
   if (alien >= 0) throw invalid(`confine[${alien}] is no part: it has no method confine`);
-  if (timeout !== undefined && !(timeout >= 0 && timeout <= MAX_TIMEOUT))
-    throw invalid(`timeout must be milliseconds up to ${MAX_TIMEOUT}, it is ${timeout}`);
+  if (timeout !== undefined && !(typeof timeout === 'number' && timeout >= 0 && timeout <= MAX_TIMEOUT))
+    throw invalid(`timeout must be milliseconds up to ${MAX_TIMEOUT}, it is ${JSON.stringify(timeout)}`);
   if (killSignal !== undefined) signalNumber(killSignal);
 }
 
@@ -294,6 +294,8 @@ function terminalOf(
 }
 
 function variable(name: string, value: string): string {
+  if (typeof value !== 'string')
+    throw invalid(`the environment variable ${name} must be a string, it is ${String(value)}`);
   if (name === '' || name.includes('='))
     throw invalid(`not the name of an environment variable: ${JSON.stringify(name)}`);
   return `${name}=${value}`;

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { spawn } from '@iso/process';
 import { afterAll, describe, expect, it } from 'vitest';
 import { command } from '../testing/command.js';
 import { lacking } from '../testing/lacking.js';
@@ -78,4 +79,45 @@ describe.skipIf(missing)(`labels with paths and commands${missing}`, () => {
     expect(asked).toMatchObject({ status: 0, stderr: '' });
     expect(readdirSync(outside)).toEqual(['mark']);
   });
+
+  it('do not reach the terminal as escapes', { timeout: 300_000 }, async () => {
+    const context = join(folder, 'escapes');
+    mkdirSync(join(context, 'bin'), { recursive: true });
+    spawnSync('sh', ['-c', `cp "$(command -v busybox)" ${context}/bin/sh`]);
+    writeFileSync(
+      join(context, 'Dockerfile'),
+      'FROM scratch\nCOPY bin /bin\nLABEL of="\x1b[2J\x9b2J\u202e"\nCMD ["/bin/sh", "\\u001b]0;title\\u0007"]\n',
+    );
+    expect(iso('build', '-t', 'escapes', context)).toMatchObject({
+      status: 0,
+      stderr: expect.not.stringMatching(/\x1b/),
+    });
+    expect(iso('create', '--name', 'escapes', 'escapes')).toMatchObject({ status: 0 });
+    for (const args of [
+      ['history', '--no-trunc', 'escapes'],
+      ['history', '--no-trunc', '--format', '{{.CreatedBy}}', 'escapes'],
+      ['ps', '-a', '--no-trunc', '--format', '{{.Command}} {{.Labels}}'],
+      ['image', 'inspect', '-f', '{{.Config.Labels.of}} {{.Config.Cmd}}', 'escapes'],
+      ['inspect', 'escapes'],
+      ['events', '--since', '1h', '--until', '0s'],
+    ]) {
+      const shown = await onTerminal(args);
+      expect([args, shown.match(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]/g), /\\u001b/.test(shown)]).toEqual([
+        args,
+        null,
+        true,
+      ]);
+    }
+  });
 });
+
+async function onTerminal(args: string[]): Promise<string> {
+  const env = Object.entries({ ...process.env, ISO_ROOT: join(folder, 'state') }).map(([name, value]) => [
+    name,
+    value ?? '',
+  ]);
+  const child = await spawn(process.execPath, [...command, ...args], { stdio: 'pty', env: Object.fromEntries(env) });
+  let shown = '';
+  for await (const chunk of child.stdout as NodeJS.ReadableStream) shown += chunk;
+  return shown;
+}

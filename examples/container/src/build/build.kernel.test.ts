@@ -246,7 +246,11 @@ CMD ["/bin/sh", "-c", "busybox cat /etc/text; busybox ls /"]
       );
       const wrong = (text: string, ...args: string[]) => iso(['build', ...args, '-'], text).stderr;
       expect(wrong('FROM scratch\nCOPY a b')).toContain('iso: Dockerfile:2: COPY a b: the build has no context\n');
-      expect(wrong('FROM scratch\nRNU x')).toBe('iso: Dockerfile:2: there is no instruction RNU\n');
+      expect(wrong('FROM scratch\nRNU x')).toBe('iso: Dockerfile:2: there is no instruction RNU, did you mean RUN?\n');
+      writeFileSync(at('wrong/Dockerfile'), 'FROM scratch\nCOPY nothere /\n');
+      expect(iso(['build', directory]).stderr).toContain(
+        'iso: Dockerfile:2: COPY nothere /: nothere is not there; nothing outside of the context counts, nor what is ignored\n',
+      );
       expect(wrong('FROM scratch\nLABEL a=b', '--build-arg', 'X=1')).toContain(
         'iso: warning: no ARG asks for --build-arg X\n',
       );

@@ -1,6 +1,6 @@
 import type { BuildScope, BuildStage, BuildStep, StepSource } from '@iso/unionfs';
 import { DockerfileError, type Instruction, parseInstructions } from './instruction.js';
-import { readStep } from './step.js';
+import { readStep, unknownInstruction } from './step.js';
 import { substitute, type Variables } from './words.js';
 
 /** What is given beside the Dockerfile. */
@@ -60,7 +60,11 @@ export function readDockerfile(text: string, options: DockerfileOptions): Docker
       stages.push({ stage: within(() => stageOf(instruction, known, steps, place)), steps });
     } else if (stages.length === 0) {
       if (instruction.keyword !== 'ARG')
-        throw new DockerfileError(file, instruction.line, 'nothing but ARG can be before FROM');
+        throw new DockerfileError(
+          file,
+          instruction.line,
+          unknownInstruction(instruction.keyword) ?? 'nothing but ARG can be before FROM',
+        );
       within(() => Object.assign(globals, globalArgs(instruction, globals, scope)));
     } else stages.at(-1)?.steps.push(within(() => readStep(instruction, file, scope)));
   }

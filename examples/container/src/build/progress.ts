@@ -1,4 +1,5 @@
 import type { BuildEvent } from '@iso/unionfs';
+import { printable } from '../printable.js';
 
 /**
  * Tells how a build goes on, as docker's plain progress: numbered steps, what commands write with the seconds since they began.
@@ -16,7 +17,8 @@ export function plainProgress(write: (text: string) => void): (event: BuildEvent
     if (state === 'begun') {
       begun = performance.now();
       rest = '';
-      const [first] = text.split('\n');
+      // Of an image that is built on, by ONBUILD, too.
+      const first = printable(text.split('\n', 1)[0] as string, '\t');
       write(`${last ? '\n' : ''}#${id} [${stage ? `${stage} ` : ''}${index}/${count}] ${first}\n`);
       last = id;
       return;

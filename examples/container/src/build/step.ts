@@ -2,6 +2,7 @@ import type { BuildScope, BuildStep, InlineFile, StepOrigin, StepSource } from '
 import { parseDuration } from '../duration.js';
 import type { ArgScope } from './dockerfile.js';
 import { DockerfileError, type Instruction } from './instruction.js';
+import { nearest } from './nearest.js';
 import { splitWords, substitute, type Variables } from './words.js';
 
 /** Reads one instruction in a stage, but for what depends on variables: that is done when it is its turn. */
@@ -9,7 +10,7 @@ export function readStep(instruction: Instruction, file: string, args: ArgScope)
   const { keyword, flags, line, rest, heredocs } = instruction;
   const fail = (error: unknown) => new DockerfileError(file, line, `${keyword}: ${(error as Error).message}`);
   const read = Object.hasOwn(READERS, keyword) ? READERS[keyword] : undefined;
-  if (!read) throw new DockerfileError(file, line, `there is no instruction ${keyword}`);
+  if (!read) throw new DockerfileError(file, line, unknown(keyword));
   const { options = [], make } = read;
   for (const flag of flags.keys()) {
     if (!options.includes(flag))
@@ -31,6 +32,16 @@ export function readStep(instruction: Instruction, file: string, args: ArgScope)
   const done = within(() => make(instruction, args));
   if (typeof done !== 'function') return { ...done, origin };
   return (scope) => ({ ...within(() => done(scope)), origin });
+}
+
+/** What is wrong with a word in an instruction's place; undefined where it is one. */
+export function unknownInstruction(keyword: string): string | undefined {
+  return keyword === 'FROM' || Object.hasOwn(READERS, keyword) ? undefined : unknown(keyword);
+}
+
+function unknown(keyword: string): string {
+  const near = nearest(keyword, ['FROM', ...Object.keys(READERS)]);
+  return `there is no instruction ${keyword}${near === undefined ? '' : `, did you mean ${near}?`}`;
 }
 
 const HEREDOCS = ['RUN', 'COPY', 'ADD'];

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { KernelError } from '@iso/sys';
 import { type BuildContext, buildImage, formatPlatform, hostPlatform, ImageError, parsePlatform } from '@iso/unionfs';
 import { Command, Option } from 'commander';
 import { readDockerfile } from '../build/dockerfile.js';
@@ -47,10 +48,18 @@ export const build = new Command('build')
     try {
       await buildFrom(path, flags);
     } catch (error) {
-      complain(error instanceof Error ? error.message : String(error));
+      complain(messageOf(error));
       process.exitCode = 1;
     }
   });
+
+/** The kernel's words for a source that is not there say less than its name. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { message, cause } = error;
+  if (!KernelError.is(cause, 'ENOENT') || cause.syscall !== 'openat2' || cause.path === undefined) return message;
+  return message.replace(cause.message, () => `${cause.path} is not there${cause.hint ? `; ${cause.hint}` : ''}`);
+}
 
 async function buildFrom(path: string, flags: BuildFlags): Promise<void> {
   const names = (flags.tag ?? []).map(wholeName);

@@ -3,7 +3,7 @@ import { type LogEntry, logFile } from '../log/container-log.js';
 import { rotatedEntries } from '../log/lines.js';
 import { parseTime } from '../log/time.js';
 import { UsageError } from '../options.js';
-import { say } from '../say.js';
+import { pass } from '../say.js';
 import { home } from '../state/home.js';
 import { containerDirectory, lookUp } from '../state/record.js';
 import { current, isOver } from '../supervise/end.js';
@@ -41,7 +41,7 @@ export const logs = new Command('logs')
       const at = Date.parse(time);
       if (flags.since !== undefined && at < flags.since) continue;
       if (flags.until !== undefined && at > flags.until) return;
-      say(process[stream], flags.timestamps ? `${time} ${log}` : log);
+      pass(process[stream], flags.timestamps ? `${time} ${log}` : log);
     }
   });
 

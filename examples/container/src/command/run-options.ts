@@ -48,7 +48,7 @@ export function runOptions(command: Command): Command {
     .option('-t, --tty', 'give it a terminal')
     .option('-w, --workdir <path>', 'working directory inside')
     .option('-u, --user <user>', 'NAME|UID[:GROUP|GID]')
-    .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro,rw,rprivate,rslave]', collect)
+    .option('-v, --volume <volume>', 'SOURCE:TARGET[:ro,rw,rprivate,rslave], SOURCE /… or ./…', collect)
     .option('--read-only', 'make the root read-only')
     .option('--tmpfs <mount>', 'PATH[:size=,mode=,uid=,gid=,ro,exec,suid,dev]', collect)
     .helpOption('--help', 'display help for command; -h is the host name, as docker’s')

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CgroupError } from '@iso/cgroups';
 import { Command, Option } from 'commander';
-import { say } from '../say.js';
+import { pass, say } from '../say.js';
 import { home } from '../state/home.js';
 import { findContainer, isLive, type LiveContainer, listContainers } from '../state/record.js';
 import { table } from '../table.js';
@@ -35,7 +35,8 @@ export const stats = new Command('stats')
         // The first line of each time of a terminal's replaces the last time's.
         const fresh = flags.stream && flags.format === 'table' && process.stdout.isTTY ? HOME : '';
         const lines = flags.format === 'json' ? rows.map((row) => JSON.stringify(row)) : tableOf(rows);
-        say(process.stdout, `${fresh}${lines.map((line) => `${line}\n`).join('')}`);
+        if (fresh) pass(process.stdout, fresh);
+        say(process.stdout, lines.map((line) => `${line}\n`).join(''));
         if (!flags.stream || (words.length && watched.size === 0) || process.stdout.destroyed) return;
         if (words.length === 0) await look(watched, running());
       }

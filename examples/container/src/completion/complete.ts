@@ -1,4 +1,5 @@
 import type { Argument, Command, Option } from 'commander';
+import { valuesOf } from './values.js';
 
 /** What may be typed in a place. */
 export interface Candidate {
@@ -15,9 +16,13 @@ export type Names = (kind: 'container' | 'image' | 'network') => Promise<readonl
  * @param root - the command `iso`, with all that may be meant
  * @param words - what is typed after it; the last one is the one that is completed, perhaps empty
  * @param names - looks names of containers and the like up
- * @returns candidates that begin with the last word; none where only the shell knows, files for example
+ * @returns candidates that begin with the last word; undefined where only the shell knows, files for example
  */
-export async function complete(root: Command, words: readonly string[], names: Names): Promise<Candidate[]> {
+export async function complete(
+  root: Command,
+  words: readonly string[],
+  names: Names,
+): Promise<Candidate[] | undefined> {
   const before = words.slice(0, -1);
   const current = words.at(-1) ?? '';
   let command = root;
@@ -32,10 +37,10 @@ export async function complete(root: Command, words: readonly string[], names: N
       else args += 1;
     }
     // What follows is the container's own.
-    if (args > 0 && passesThrough(command)) return [];
+    if (args > 0 && passesThrough(command)) return undefined;
   }
   const found = await candidates(command, { current, args, pending }, names);
-  return found.filter(({ word }) => word.startsWith(current));
+  return found?.filter(({ word }) => word.startsWith(current));
 }
 
 interface Place {
@@ -46,18 +51,27 @@ interface Place {
   pending: Option | undefined;
 }
 
-async function candidates(command: Command, { current, args, pending }: Place, names: Names): Promise<Candidate[]> {
-  if (pending) return valuesOf(pending, '');
+async function candidates(
+  command: Command,
+  { current, args, pending }: Place,
+  names: Names,
+): Promise<Candidate[] | undefined> {
+  const words = async (option: Option, prefix: string) => bare(await valuesOf(command, option, names), prefix);
+  if (pending) return await words(pending, '');
   const [, name] = /^(--[\w-]+)=/.exec(current) ?? [];
   const assigned = name === undefined ? undefined : command.options.find(({ long }) => long === name);
-  if (assigned) return valuesOf(assigned, `${name}=`);
+  if (assigned) return await words(assigned, `${name}=`);
   if (current.startsWith('-')) return optionsOf(command);
   const inner = command.createHelp().visibleCommands(command);
   if (inner.length > 0 && args === 0) return inner.map((one) => ({ word: one.name(), description: one.description() }));
   const argument = command.registeredArguments[args] ?? command.registeredArguments.at(-1);
   if (!argument || (args >= command.registeredArguments.length && !argument.variadic)) return [];
+  if (argument.argChoices) return bare(argument.argChoices, '');
   const kind = kindOf(argument);
-  return kind ? (await names(kind)).map((word) => ({ word, description: kind })) : [];
+  if (!kind) return undefined;
+  const found = (await names(kind)).map((word) => ({ word, description: kind }));
+  // Of the host's directories only the shell knows.
+  return argument.name() === 'root' && !found.some(({ word }) => word.startsWith(current)) ? undefined : found;
 }
 
 function optionsOf(command: Command): Candidate[] {
@@ -67,8 +81,8 @@ function optionsOf(command: Command): Candidate[] {
     .flatMap(({ short, long, description }) => [long, short].flatMap((word) => (word ? { word, description } : [])));
 }
 
-function valuesOf({ argChoices }: Option, prefix: string): Candidate[] {
-  return (argChoices ?? []).map((choice) => ({ word: `${prefix}${choice}`, description: '' }));
+function bare(words: readonly string[] | undefined, prefix: string): Candidate[] | undefined {
+  return words?.map((word) => ({ word: `${prefix}${word}`, description: '' }));
 }
 
 /** The option whose value is the next word: `--memory`, `-m`, `-itm`, but not `--memory=64m` and `-m64m`. */

@@ -37,17 +37,50 @@ describe('completion', () => {
   it('knows every command and every option that help knows, and no other', async () => {
     const root = await load();
     const names = async () => [];
-    const all = (await complete(root, [''], names)).map(({ word }) => word);
+    const all = ((await complete(root, [''], names)) ?? []).map(({ word }) => word);
     expect(all).toEqual(expect.arrayContaining(['run', 'exec', 'network', 'doctor', 'completion', 'help']));
     expect(all).not.toContain('__complete');
     for (const path of root.commands.flatMap((one) => [one, ...one.commands].map((inner) => [one, inner] as const))) {
       const [one, inner] = path;
       const words = one === inner ? [one.name()] : [one.name(), inner.name()];
-      const shown = (await complete(root, [...words, '--'], names)).map(({ word }) => word);
+      const shown = ((await complete(root, [...words, '--'], names)) ?? []).map(({ word }) => word);
       const help = inner.helpInformation();
       for (const word of shown) expect(help, words.join(' ')).toContain(word);
       for (const [, word] of help.matchAll(/^ +(?:-\w, )?(--[\w-]+)/gm)) expect(shown, words.join(' ')).toContain(word);
     }
+  });
+
+  it('knows the values of options that have some, and leaves files to the shell', async () => {
+    const names = async (kind: string) => [`a-${kind}`];
+    const of = async (line: string) => (await complete(await load(), line.split(' '), names))?.map(({ word }) => word);
+    expect(await of('run --restart un')).toEqual(['unless-stopped']);
+    expect(await of('run --network ')).toEqual(
+      expect.arrayContaining(['none', 'host', 'a-network', 'container:a-container']),
+    );
+    expect(await of('run --ipc s')).toEqual(['shareable']);
+    expect(await of('run --pid ')).toEqual(['host', 'container:a-container']);
+    expect(await of('run --cap-add NET_A')).toEqual(['NET_ADMIN']);
+    expect(await of('run --cap-drop=A')).toEqual([
+      '--cap-drop=ALL',
+      '--cap-drop=AUDIT_WRITE',
+      '--cap-drop=AUDIT_CONTROL',
+      '--cap-drop=AUDIT_READ',
+    ]);
+    expect(await of('run --security-opt no')).toEqual(['no-new-privileges', 'no-new-privileges=false']);
+    expect(await of('kill -s US')).toEqual(['USR1', 'USR2']);
+    expect(await of('ps --filter health=')).toEqual([
+      'health=starting',
+      'health=healthy',
+      'health=unhealthy',
+      'health=none',
+    ]);
+    expect(await of('ps -f name=')).toEqual(['name=a-container']);
+    expect(await of('events --filter ty')).toEqual(['type=container']);
+    expect(await of('completion ')).toEqual(['bash', 'zsh', 'fish']);
+    expect(await of('run --restart nothing')).toEqual([]);
+    expect(await of('run --env-file ')).toBeUndefined();
+    expect(await of('run ./')).toBeUndefined();
+    expect(await of('exec box ')).toBeUndefined();
   });
 
   it('is what bash puts there', () => {
@@ -60,6 +93,8 @@ describe('completion', () => {
     expect(bash('iso run --pull=a')).toEqual(['always']);
     expect(bash('iso network cr')).toEqual(['create']);
     expect(bash('iso start -a b')).toEqual(['box']);
+    expect(bash('iso run --restart unl')).toEqual(['unless-stopped']);
+    expect(bash('iso run --pid=container:b')).toEqual(['box']);
     // Values, and what is the container's own, only the shell knows.
     expect(bash('iso exec box --')).toEqual([]);
   });
@@ -82,6 +117,10 @@ describe('completion', () => {
     expect(offered('iso run --stop-').map((line) => line.split('\t')[0])).toEqual(['--stop-signal', '--stop-timeout']);
     expect(offered('iso run --pull ')).toEqual(['always', 'missing', 'never']);
     expect(offered('iso run --env-file iso.')).toEqual(['iso.fish']);
+    expect(offered('iso run --restart unl')).toEqual(['unless-stopped']);
+    expect(offered('iso run --restart iso.')).toEqual([]);
+    expect(offered('iso kill -s iso.')).toEqual([]);
+    expect(offered('iso completion f')).toEqual(['fish']);
   });
 
   it.skipIf(zsh)(`is what zsh puts there${zsh}`, { timeout: 60_000 }, () => {
@@ -96,6 +135,7 @@ describe('completion', () => {
       ['iso run --stop-t', 'iso run --stop-timeout '],
       ['iso run --pull al', 'iso run --pull always '],
       ['iso image in', 'iso image inspect '],
+      ['iso run --restart unl', 'iso run --restart unless-stopped '],
     ]) {
       const words = ['-fc', script, 'zsh', line as string, becomes as string];
       const { stdout, stderr } = spawnSync('zsh', words, { encoding: 'utf8', env, timeout: 30_000 });

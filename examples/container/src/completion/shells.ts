@@ -7,29 +7,33 @@ export const shells = {
   local words line
   read -ra words <<<"\${COMP_LINE:0:COMP_POINT}"
   [[ \${COMP_LINE:0:COMP_POINT} == *' ' ]] && words+=('')
-  local current="\${words[-1]}"
+  local current="\${words[-1]}" found
   COMPREPLY=()
+  found=$(iso ${ASK} -- "\${words[@]:1}" 2>/dev/null) && compopt +o default 2>/dev/null
+  [[ -n $found ]] || return
   while IFS=$'\t' read -r line _; do
     COMPREPLY+=("\${line#"\${current%"\${current##*[=:]}"}"}")
-  done < <(iso ${ASK} -- "\${words[@]:1}" 2>/dev/null)
+  done <<<"$found"
 }
 complete -o default -F _iso iso
 `,
   zsh: `#compdef iso
 _iso() {
   local -a found
-  local word text
+  local word text lines known
+  lines=$(iso ${ASK} -- "\${(@)words[2,CURRENT]}" 2>/dev/null)
+  known=$?
   while IFS=$'\t' read -r word text; do
-    found+=("\${word//:/\\:}:$text")
-  done < <(iso ${ASK} -- "\${(@)words[2,CURRENT]}" 2>/dev/null)
-  if (( \${#found} )); then _describe iso found; else _files; fi
+    [[ -n $word ]] && found+=("\${word//:/\\:}:$text")
+  done <<<"$lines"
+  if (( known == 0 )); then _describe iso found; else _files; fi
 }
 if [ "\${funcstack[1]}" = _iso ]; then _iso "$@"; else compdef _iso iso; fi
 `,
-  // Files where the command has no words.
+  // Files where the command knows no words.
   fish: `function __iso_words
   set -g __iso_found (iso ${ASK} -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
-  test (count $__iso_found) -gt 0
+  test $status -eq 0
 end
 complete -c iso -n __iso_words -f -a '$__iso_found'
 `,

@@ -57,11 +57,19 @@ async function limited(layout: Layout, controller: keyof typeof limits): Promise
     await group.remove();
     return { area: AREA, name: controller, state: 'yes', detail: `v${hierarchy.version}, ${hierarchy.mount}` };
   } catch (error) {
-    return failed(AREA, controller, error, process.getuid?.() === 0 ? undefined : DELEGATE);
+    return failed(AREA, controller, error, process.getuid?.() === 0 ? undefined : delegateTo(hierarchy.version));
   }
 }
 
 const DELEGATE = 'root: delegate a group to this user; systemd: a unit with Delegate=yes, loginctl enable-linger';
+
+/** Groups of v1 are nobody's to give away: who has one of them still may not move there what v2 has elsewhere. */
+const UNIFY =
+  'who starts this machine: v1 controllers cannot be delegated, v2 alone can (systemd.unified_cgroup_hierarchy=1); root has them as they are';
+
+function delegateTo(version: 1 | 2): string {
+  return version === 2 ? DELEGATE : UNIFY;
+}
 
 function delegation(layout: Layout): Finding {
   if (layout.unified === undefined) {

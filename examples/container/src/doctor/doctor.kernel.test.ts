@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -88,6 +88,22 @@ describe.skipIf(needs)(`iso doctor${needs}`, () => {
     chownSync(home, 65534, 65534);
     const { of } = examine('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups');
     expect(of('namespaces', 'user').state).toBe('yes');
+    // What cannot be delegated is not said to be.
+    for (const controller of ['cpu', 'memory', 'pids']) {
+      const v1 = readFileSync('/proc/self/cgroup', 'utf8').match(new RegExp(`^[1-9]\\d*:.*\\b${controller}\\b`, 'm'));
+      const { state, change } = of('cgroups', controller);
+      if (v1) expect([state, change]).toEqual(['no', expect.stringMatching(/v1 controllers cannot be delegated/)]);
+    }
+    // One mechanism, one answer.
+    expect(of('namespaces', 'time').state).toBe('yes');
+    expect(of('kernel interfaces', 'time namespaces')).toBeUndefined();
+    const mode = statSync('/dev/net/tun').mode & 0o6;
+    for (const program of ['pasta', 'slirp4netns'].filter((name) => lacking(name) === ''))
+      expect(of('network', `a way out by ${program}`)).toMatchObject(
+        mode === 0o6
+          ? { state: 'yes' }
+          : { state: 'no', detail: '/dev/net/tun cannot be opened: EACCES', change: 'root: chmod 666 /dev/net/tun' },
+      );
     expect(of('session', 'ranges of ids')).toMatchObject({ state: 'no', change: expect.stringMatching(/usermod/) });
   });
 });

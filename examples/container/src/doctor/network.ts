@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { UserNamespace } from '@iso/namespaces';
 import { NetNS } from '@iso/netns';
 import { Conntrack } from '@iso/netns/conntrack';
@@ -8,6 +8,7 @@ import { type Finding, failed, Missing, trying } from './finding.js';
 import { installed } from './kernel.js';
 
 const AREA = 'network';
+const TUN = '/dev/net/tun';
 
 /** The end of a pair that others lie on. */
 const PARENT = 'v0';
@@ -66,8 +67,22 @@ function links(lab: NetNS): Finding[] {
       module(link.kind),
     ),
   );
-  const tun = of('tun links', () => lab.tun({ name: 'tun0' }).close(), module('tun'));
+  const tun = of('tun links', () => {
+    openTun();
+    lab.tun({ name: 'tun0' }).close();
+  });
   return [veth, ...others, tun];
+}
+
+/** Of a plain user's own namespace too, a device is made by the machine's file. */
+function openTun(): void {
+  try {
+    closeSync(openSync(TUN, constants.O_RDWR));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const remedy = code === 'EACCES' || code === 'EPERM' ? `chmod 666 ${TUN}` : 'modprobe tun';
+    throw new Missing(`${TUN} cannot be opened: ${code}`, `root: ${remedy}`);
+  }
 }
 
 function firewall(lab: NetNS): Finding[] {
@@ -122,6 +137,7 @@ function ways(): Finding[] {
           'it is not installed',
           `root: apt-get install ${program === 'pasta' ? 'passt' : program}; needed by plain users only`,
         );
+      openTun();
       return 'for networks of plain users';
     }),
   );

@@ -1,10 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Fd, O, syscall } from '@iso/sys';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { output } from '../attack/fixture.js';
 import { run } from '../index.js';
 import { command } from '../testing/command.js';
@@ -122,6 +132,28 @@ describe.skipIf(missing)(`iso exec${missing}`, () => {
     const theirs = kept.filter((path) => lstatSync(path).isDirectory() && path.startsWith(join(folder, 'containers')));
     expect(theirs.filter((path) => lstatSync(path).mode & 0o077)).toEqual([]);
     expect(theirs.length).toBeGreaterThan(1);
+  });
+
+  it('waits for no command that the container keeps from starting', { timeout: 60_000 }, async () => {
+    const leased = mkdtempSync(join(tmpdir(), 'iso-test-leased-'));
+    onTestFinished(() => rmSync(leased, { recursive: true }));
+    copyFileSync('/bin/true', join(leased, 'true'));
+    await using own = await run({
+      root: '/',
+      command: ['sleep', '60'],
+      stdio: 'ignore',
+      volumes: [{ source: leased, target: '/mnt', readonly: false }],
+    });
+    // Until it is given back, or 45 seconds are over, the execve waits.
+    using lease = Fd.open(join(leased, 'true'), { flags: O.RDWR });
+    const [F_SETSIG, F_SETLEASE, F_WRLCK, SIGURG] = [10, 1024, 1, 23];
+    syscall('fcntl', lease, F_SETSIG, SIGURG);
+    syscall('fcntl', lease, F_SETLEASE, F_WRLCK);
+    await expect(own.exec(['/mnt/true'])).rejects.toMatchObject({
+      name: 'UsageError',
+      message: expect.stringMatching(/^the command was not started within 10 s/),
+    });
+    expect((await own.exec(['true'], { stdio: 'ignore' })).pid).toBeGreaterThan(0);
   });
 
   it('shares namespaces of the container', async () => {

@@ -10,6 +10,7 @@ import { UsageError, variables } from '../options.js';
 import { checkShape, type Shape } from '../shape.js';
 import { refuseTracers } from '../tracers.js';
 import { findUser, supplementaryGroups, type User } from '../user.js';
+import { noDirectory } from '../working-directory.js';
 
 /** Where a process is to run. */
 export interface ExecTarget {
@@ -63,7 +64,7 @@ const execShape: Readonly<Record<keyof ExecOptions, Shape>> = {
  * @param options - what is different
  * @returns the running process
  * @throws {@link UsageError} for options that make no sense, where the container has ended, and where one of its processes could
- *   write to this one's memory meanwhile; KernelError with the `step` that failed
+ *   write to this one's memory meanwhile, and where the container keeps it from being started for ten seconds; KernelError with the `step` that failed
  */
 export async function execIn(
   target: ExecTarget,
@@ -76,6 +77,8 @@ export async function execIn(
   if (!cwd.startsWith('/'))
     throw new UsageError(`the working directory must be an absolute path, not ${JSON.stringify(cwd)}`);
   const [file, ...args] = command;
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new UsageError(LATE)), MOST_TO_START_MS);
   try {
     const foreign = foreignNamespaces(pid);
     refuseTracers({ pidfd });
@@ -100,10 +103,14 @@ export async function execIn(
       ...(ids && { uid: ids.uid, gid: ids.gid, groups: ids.groups }),
       ...(options.detached ? {} : { parentDeathSignal: 'SIGKILL' }),
       ...(terminal ? { terminal } : {}),
-      ...(signal ? { signal, killSignal: 'SIGKILL' } : {}),
+      signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
+      killSignal: 'SIGKILL',
     });
   } catch (error) {
-    throw (await hasEnded(pidfd, error)) ? new UsageError('the container has ended', { cause: error }) : error;
+    if (await hasEnded(pidfd, error)) throw new UsageError('the container has ended', { cause: error });
+    throw noDirectory(error, cwd) ?? error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -152,3 +159,7 @@ async function hasEnded(pidfd: Fd, error: unknown): Promise<boolean> {
 }
 
 const LAST_MOMENT_MS = 200;
+
+/** Processes of the container can stop what joins it. */
+const MOST_TO_START_MS = 10_000;
+const LATE = `the command was not started within ${MOST_TO_START_MS / 1000} s: the container has stopped what was to start it`;

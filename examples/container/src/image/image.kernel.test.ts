@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -172,6 +173,26 @@ describe.skipIf(!root || !busybox)('images [needs root and busybox]', () => {
     expect(ok('inspect', '-f', '{{.Config.Image}} {{.Path}} {{.State.ExitCode}}', 'kept')).toBe('small:1 sh 3\n');
     ok('rm', 'kept');
     expect(found()).toBe('');
+  }, 60_000);
+
+  it('a container shows the command of its image, wherever that is', () => {
+    ok('create', '--name', 'by-image', '--entrypoint', 'cat', 'small:1', '/etc/old');
+    mkdirSync(join(folder, 'with'));
+    writeFileSync(join(folder, 'with/Dockerfile'), 'FROM small:1\nCMD ["sh", "-c", "exit 4"]\n');
+    ok('build', '-q', '-t', 'with:command', join(folder, 'with'));
+    ok('create', '--name', 'with-command', 'with:command');
+    const images = join(folder, 'state/images');
+    renameSync(images, `${images}.away`);
+    try {
+      expect(ok('ps', '-a', '--no-trunc', '--format', '{{.Names}} {{.Command}}')).toBe(
+        'with-command "sh -c exit 4"\nby-image "cat /etc/old"\n',
+      );
+    } finally {
+      rmSync(images, { recursive: true, force: true });
+      renameSync(`${images}.away`, images);
+    }
+    ok('rm', 'by-image', 'with-command');
+    ok('rmi', 'with:command');
   }, 60_000);
 
   it('a container whose Node was killed leaves a layer that the next one removes', async () => {

@@ -10,6 +10,9 @@ import {
   type Store,
   StoreError,
 } from '@iso/unionfs';
+import { UsageError } from '../options.js';
+
+const PLAIN = () => (process.getuid?.() === 0 ? '' : ' for a user who is not root');
 
 /** Where images are: an OCI image layout, which other programs read too. */
 export function openLayout(home: string): Promise<ImageLayout> {
@@ -23,13 +26,18 @@ export function openLayout(home: string): Promise<ImageLayout> {
  * @param home - where state is kept
  * @param driver - name of a storage driver; default is the one that was taken first, the best of those that work
  * @returns the store
- * @throws StoreError `unsupported` for a driver that does not work here
+ * @throws StoreError `unsupported` for a driver that does not work here; {@link UsageError} where none does
  */
 export async function openSnapshots(home: string, driver?: DriverName): Promise<Store> {
   const root = join(home, 'snapshots');
   try {
     return await openStore({ root, ...(driver === undefined ? {} : { driver }) });
   } catch (error) {
+    // Of each driver why it does not work is more than is read here.
+    if (driver === undefined && StoreError.is(error, 'unsupported'))
+      throw new UsageError(`images need a storage driver, and none works here${PLAIN()}; iso doctor says why of each`, {
+        cause: error,
+      });
     if (driver === undefined || !StoreError.is(error, 'otherDriver')) throw error;
     return await openStore({ root: `${root}-${driver}`, driver });
   }

@@ -11,7 +11,7 @@ import {
 } from '@iso/unionfs';
 import type { MountedRoot } from '../assemble.js';
 import { UsageError } from '../options.js';
-import { findImage, openLayout, openSnapshots } from './images.js';
+import { findImage, openLayout, openSnapshots, wholeName } from './images.js';
 import { progress } from './progress.js';
 import { pull } from './pull.js';
 
@@ -116,5 +116,14 @@ async function find(layout: ImageLayout, name: string, when: PullPolicy, store: 
       if (when === 'never' || !ImageError.is(error, 'notFound')) throw error;
     }
   }
-  return layout.image((await pull(layout, name, { store })).descriptor);
+  try {
+    return layout.image((await pull(layout, name, { store })).descriptor);
+  } catch (error) {
+    if (!ImageError.is(error)) throw error;
+    const lack = when === 'always' ? 'the image' : 'there is no image';
+    throw new UsageError(
+      `${lack} ${name}${when === 'always' ? '' : ' here, and it'} cannot be fetched as ${wholeName(name)}: ${error.message}; iso images shows those that are here, iso import and iso load make some`,
+      { cause: error },
+    );
+  }
 }

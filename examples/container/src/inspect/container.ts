@@ -62,10 +62,7 @@ export async function describe(home: string, container: ContainerState) {
 }
 
 /** What of it its image says is known as long as there is that image. */
-export async function optionsOf(
-  home: string,
-  { root, command, flags, image }: ContainerState,
-): Promise<ContainerOptions> {
+async function optionsOf(home: string, { root, command, flags, image }: ContainerState): Promise<ContainerOptions> {
   const options = containerOptions(root, command, flags);
   if (image === undefined) return complete(options, flags, undefined);
   const { ImageError } = await import('@iso/unionfs');

@@ -1,3 +1,4 @@
+import { printable } from '../printable.js';
 import { table } from '../table.js';
 import { checkTemplate, render } from './template.js';
 
@@ -30,5 +31,8 @@ export function listing<Row extends { [Field in keyof Row]: string }>(
     /\{\{\s*\.(\w+)\s*\}\}/g,
     (_, field: string) => columns.find(([, key]) => key === field)?.[0] ?? field.toUpperCase(),
   );
-  return table([cells(title), ...rows.map((row) => cells(render(wanted, row)))]);
+  // What is in a field is in one cell.
+  const fields = (row: Row) =>
+    Object.fromEntries(Object.entries<string>(row).map(([key, text]) => [key, printable(text, '')]));
+  return table([cells(title), ...rows.map((row) => cells(render(wanted, fields(row))))]);
 }

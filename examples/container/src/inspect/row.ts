@@ -1,5 +1,4 @@
 import { shortName } from '../image/short-name.js';
-import { home } from '../state/home.js';
 import { type ContainerState, isLive } from '../state/record.js';
 import { since } from './ago.js';
 
@@ -31,7 +30,7 @@ const SHORT_COMMAND = 19;
 export async function describe(container: ContainerState, short: boolean): Promise<Row> {
   const { id, name, root, command, createdAt, status, labels, flags } = container;
   const own = [flags.entrypoint, ...command].filter((word) => word);
-  const line = (own.length ? own : await commandOf(container)).join(' ');
+  const line = (container.line ?? (own.length ? own : ['/bin/sh'])).join(' ');
   const cut = short && line.length > SHORT_COMMAND + 1 ? `${line.slice(0, SHORT_COMMAND)}…` : line;
   return {
     ID: short ? id.slice(0, SHORT_ID) : id,
@@ -49,13 +48,6 @@ export async function describe(container: ContainerState, short: boolean): Promi
     Mounts: (flags.volume ?? []).map((volume) => volume.split(':')[0]).join(','),
     Networks: (flags.network ?? ['none']).join(','),
   };
-}
-
-/** What it runs that was started without a command: its image's, where that is still there. */
-async function commandOf(container: ContainerState): Promise<readonly string[]> {
-  if (container.root.startsWith('/')) return ['/bin/sh'];
-  const { optionsOf } = await import('./container.js');
-  return (await optionsOf(home(), container)).command ?? [];
 }
 
 /** As docker says it: `Up 3 minutes (healthy)`, `Up 3 minutes (Paused)`, `Exited (1) 2 days ago`. */

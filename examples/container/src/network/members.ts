@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import type { Lease } from '@iso/netns/network';
-import type { LiveContainer } from '../state/record.js';
+import { isItself, type LiveContainer } from '../state/record.js';
 import { openNetworks } from './networks.js';
 
 /** A container in a network. */
@@ -16,8 +16,10 @@ export interface Membership {
  * @param container - one that runs
  * @returns one for each network
  */
-export function memberships({ pid }: Pick<LiveContainer, 'pid'>): Membership[] {
+export function memberships(container: Pick<LiveContainer, 'pid' | 'pidStart'>): Membership[] {
+  const { pid } = container;
   const namespace = statSync(`/proc/${pid}/ns/net`, { throwIfNoEntry: false })?.ino;
+  if (!isItself(container)) return [];
   using networks = openNetworks();
   return networks.list().flatMap(({ name }) => {
     using network = networks.get(name);

@@ -1,24 +1,36 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { type Fd, lockFile } from '@iso/sys';
+import { Fd, lockFile, O } from '@iso/sys';
 import type { Confinement } from '../assemble.js';
 import { emit } from '../events/emit.js';
 import type { HealthConfig } from '../health/config.js';
 import type { Health } from '../health/health.js';
+import { UsageError } from '../options.js';
 import type { RunFlags } from '../recipe.js';
 import { complain } from '../say.js';
+import { checkState } from './check.js';
 import { isLocked } from './lock.js';
 
 /** Docker's words, and `starting`, `creating`: on the way; `removing`: what is left of it on the disk is still to go. */
-type ContainerStatus =
-  | 'creating'
-  | 'created'
-  | 'starting'
-  | 'running'
-  | 'paused'
-  | 'restarting'
-  | 'exited'
-  | 'removing';
+export const statuses = [
+  'creating',
+  'created',
+  'starting',
+  'running',
+  'paused',
+  'restarting',
+  'exited',
+  'removing',
+] as const;
 
 /** What is known of a container. */
 export interface ContainerState {
@@ -36,12 +48,16 @@ export interface ContainerState {
   /** Where its layer is, if not with the usual storage driver. */
   storageDriver?: string;
   command: readonly string[];
+  /** What it runs, with what its image says; absent for a directory. */
+  line?: readonly string[];
   /** Everything else that it was made from: enough to start it again. */
   flags: RunFlags;
   labels: Readonly<Record<string, string>>;
-  status: ContainerStatus;
+  status: (typeof statuses)[number];
   /** Its first process, as its starter sees it; absent while none runs. */
   pid?: number;
+  /** When that began, as `startTime()` has it: by this it is told from another that got its number. */
+  pidStart?: string;
   /** One of its cgroup's directories; absent where it has none. */
   cgroup?: string;
   /** What each of its processes gets; absent until it has run. */
@@ -143,7 +159,7 @@ function settle(home: string, state: ContainerState): ContainerState | undefined
   const over = state.status === 'created' || (state.status === 'exited' && !state.autoRemove);
   if (over || isLocked(runnerLock(home, state.id))) return state;
   if (state.status === 'creating' || state.status === 'exited') return discard(home, state);
-  const { pid: _, ...rest } = state;
+  const { pid: _, pidStart: _start, ...rest } = state;
   const error = 'the process that ran it was killed';
   const dead: ContainerState = { ...rest, status: 'exited', exitCode: KILLED, error, finishedAt: now() };
   emit(home, ['die', { exitCode: String(KILLED) }], dead);
@@ -188,9 +204,7 @@ function readState(home: string, id: string): ContainerState | 'unreadable' | un
   const file = join(containerDirectory(home, id), 'state.json');
   if (!existsSync(file)) return undefined;
   try {
-    const state = JSON.parse(readFileSync(file, 'utf8')) as ContainerState;
-    if (state?.version !== 2 || state.id !== id) throw new Error('it is of another version of iso');
-    return state;
+    return checkState(JSON.parse(readRegular(file)), id);
   } catch (error) {
     // Its container may run: it is neither changed nor removed, and no reason for anything else to fail.
     if (!toldOf.has(id))
@@ -198,6 +212,13 @@ function readState(home: string, id: string): ContainerState | 'unreadable' | un
     toldOf.add(id);
     return 'unreadable';
   }
+}
+
+/** Whatever else stands there keeps nobody waiting. */
+function readRegular(path: string): string {
+  using file = Fd.open(path, { flags: O.RDONLY | O.NONBLOCK | O.NOFOLLOW });
+  if (!fstatSync(file.number).isFile()) throw new UsageError('it is no regular file');
+  return readFileSync(file.number, 'utf8');
 }
 
 /** Readers see the old or the new one, never half of it. */

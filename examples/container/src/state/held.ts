@@ -143,7 +143,13 @@ export class HeldRecord implements Disposable {
     using _one = lockAll(this.home);
     const state = readOne(this.home, this.id);
     if (!state || this.#held.closed) return undefined;
-    const next = { ...state, ...change, pid: undefined, cgroup: undefined } as unknown as ContainerState;
+    const next = {
+      ...state,
+      ...change,
+      pid: undefined,
+      pidStart: undefined,
+      cgroup: undefined,
+    } as unknown as ContainerState;
     // Whoever waits has this file open, and reads it even where the record is gone.
     writeSync(this.#held.number, String(next.exitCode ?? 0));
     if (next.oomKilled) emit(this.home, 'oom', next);

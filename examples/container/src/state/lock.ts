@@ -10,7 +10,7 @@ const LOCK_NB = 4;
  * @throws KernelError where it cannot be opened
  */
 export function openLock(path: string): Fd {
-  return Fd.open(path, { flags: O.RDONLY | O.NOFOLLOW });
+  return Fd.open(path, { flags: O.RDONLY | O.NOFOLLOW | O.NONBLOCK });
 }
 
 /**

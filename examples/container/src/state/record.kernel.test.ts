@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -99,6 +99,90 @@ describe('the record of a container', () => {
     expect(records()).toEqual([]);
     expect(iso('ps', '-a')).toMatchObject({ status: 0, stderr: '' });
   }, 240_000);
+
+  it('of which a part is something else is told of, and the others are shown', () => {
+    const damage: [change: object, why: string][] = [
+      [{ command: 7 }, 'command is not a list of texts'],
+      [{ flags: { restart: 'sometimes' } }, 'not a restart policy: "sometimes"'],
+      [{ flags: { volume: '/:/' } }, 'flags.volume is not a list of texts'],
+      [{ labels: { of: 7 } }, 'a label is no text'],
+      [{ status: 'well' }, 'its status is "well"'],
+      [{ pid: -1 }, 'its pid is -1'],
+    ];
+    const made = [...damage, 'fifo', 'link', 'whole'].map(() => iso('create', '/', 'true').stdout.trim());
+    const file = (id: string) => join(folder, 'state/containers', id, 'state.json');
+    const whys = new Map<string, string>();
+    for (const [i, [change, why]] of damage.entries()) {
+      const id = made[i] as string;
+      writeFileSync(file(id), JSON.stringify({ ...JSON.parse(readFileSync(file(id), 'utf8')), ...change }));
+      whys.set(id, why);
+    }
+    const [fifo = '', link = '', whole = ''] = made.slice(damage.length);
+    rmSync(file(fifo));
+    spawnSync('mkfifo', [file(fifo)]);
+    whys.set(fifo, 'it is no regular file');
+    rmSync(file(link));
+    symlinkSync(file(whole), file(link));
+    whys.set(link, 'ELOOP');
+    const { stdout, stderr, status } = iso('ps', '-aq', '--no-trunc');
+    expect([stdout, status]).toEqual([`${whole}\n`, 0]);
+    const said = stderr.trim().split('\n');
+    expect(said).toHaveLength(whys.size);
+    for (const [id, why] of whys) expect(said.find((line) => line.includes(id.slice(0, 12)))).toContain(why);
+    for (const id of made) expect(iso('rm', '-f', id.slice(0, 12)).status).toBe(0);
+    expect(records()).toEqual([]);
+  }, 120_000);
+
+  it('whose number was given to another does nothing to that', async () => {
+    const child = await start('--name', 'three');
+    const exited = once(child, 'exit');
+    const [id = ''] = records();
+    const file = join(folder, 'state/containers', id, 'state.json');
+    for (let i = 0; i < 500 && JSON.parse(readFileSync(file, 'utf8')).pid === undefined; i++) await sleep(10);
+    const written = readFileSync(file, 'utf8');
+    const other = spawn('sleep', ['60']);
+    try {
+      writeFileSync(file, JSON.stringify({ ...JSON.parse(written), pid: other.pid }));
+      for (const args of [
+        ['kill', 'three'],
+        ['exec', 'three', 'true'],
+        ['top', 'three'],
+        ['kill', '-s', 'USR1', 'three'],
+      ])
+        expect([args, iso(...args)]).toMatchObject([
+          args,
+          { status: 125, stdout: '', stderr: 'iso: the process of container three has ended\n' },
+        ]);
+      expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+      writeFileSync(file, written);
+      expect(iso('kill', 'three').status).toBe(0);
+      await exited;
+      expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+    } finally {
+      other.kill('SIGKILL');
+      child.kill('SIGKILL');
+    }
+  }, 60_000);
+
+  it('whose number was given to another is ended by who runs it', () => {
+    const id = iso('run', '-d', '--name', 'four', '/', 'sleep', '60').stdout.trim();
+    const file = join(folder, 'state/containers', id, 'state.json');
+    const state = JSON.parse(readFileSync(file, 'utf8'));
+    const other = spawn('sleep', ['60']);
+    try {
+      writeFileSync(file, JSON.stringify({ ...state, pid: other.pid }));
+      const options = { encoding: 'utf8', env, timeout: 20_000 } as const;
+      expect(spawnSync(process.execPath, [...command, 'rm', '-f', 'four'], options)).toMatchObject({ status: 0 });
+      expect([other.exitCode, other.signalCode, existsSync(`/proc/${state.pid}`)]).toEqual([null, null, false]);
+      expect(records()).toEqual([]);
+    } finally {
+      other.kill('SIGKILL');
+      if (existsSync(file)) {
+        writeFileSync(file, JSON.stringify(state));
+        iso('rm', '-f', 'four');
+      }
+    }
+  }, 60_000);
 
   it('is removed with all others that do not run, by who agrees', async () => {
     const child = await start('--name', 'runs');

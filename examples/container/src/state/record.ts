@@ -1,3 +1,4 @@
+import { startTime } from '@iso/sys';
 import { emit, type Told } from '../events/emit.js';
 import { checkName, UsageError } from '../options.js';
 import { type ContainerState, lockAll, readAll, readOne, type StateChange, writeState } from './document.js';
@@ -31,6 +32,15 @@ export function listContainers(home: string): ContainerState[] {
  */
 export function isLive(container: ContainerState): container is LiveContainer {
   return container.pid !== undefined && (container.status === 'running' || container.status === 'paused');
+}
+
+/**
+ * Whether the number of its first process is still its own, and not another's that began later. To be asked when a descriptor of it is open.
+ *
+ * @param container - its record
+ */
+export function isItself({ pid, pidStart }: Pick<LiveContainer, 'pid' | 'pidStart'>): boolean {
+  return startTime(pid) === pidStart;
 }
 
 /**
@@ -75,6 +85,7 @@ export function findContainer(home: string, word: string): LiveContainer {
   const found = lookUp(home, word);
   if (!isLive(found))
     throw new UsageError(`container ${word} is not running${found.status === 'starting' ? ' yet' : ''}`);
+  if (!isItself(found)) throw new UsageError(`the process of container ${word} has ended`);
   return found;
 }
 

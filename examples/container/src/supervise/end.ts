@@ -7,6 +7,7 @@ import { waitForEnd } from '../state/held.js';
 import {
   type ContainerState,
   containerDirectory,
+  isItself,
   isLive,
   type LiveContainer,
   updateContainer,
@@ -42,7 +43,8 @@ export async function sendSignal(home: string, container: LiveContainer, number:
     // The number is its own for as long as its record says so: only then does the descriptor stand for it.
     const ends = isEnd(number, container.flags.stopSignal);
     const known = updateContainer(home, id, ends ? { stopped: true } : {});
-    const result = known?.pid === pid ? attempt('pidfd_send_signal', pidfd, number, null, 0) : ESRCH;
+    const same = known && isLive(known) && known.pid === pid && isItself(known);
+    const result = same ? attempt('pidfd_send_signal', pidfd, number, null, 0) : ESRCH;
     if (result === ESRCH) {
       pidfd.close();
       return undefined;
@@ -96,13 +98,20 @@ export async function stop(
     if (pidfd && known.status === 'paused') await thaw(home, known).catch(() => {});
     if (pidfd && seconds !== 0 && !(await endsWithin(pidfd, seconds)))
       (await sendSignal(home, known, SIGKILL))?.close();
+    // It has just ended; or its number is not its own, and nobody but who runs it reaches it.
+    if (!pidfd) await tell(home, id, FRAME.signal, 'KILL');
   } else {
     // It is on its way to its next run, or to its first: what finds that it was stopped ends it.
-    using link = await Link.connect(containerDirectory(home, id));
-    link?.send(FRAME.giveUp);
+    await tell(home, id, FRAME.giveUp);
   }
   waitForEnd(home, id);
   updateContainer(home, id, {}, 'stop');
+}
+
+/** Nothing where there is no supervisor. */
+async function tell(home: string, id: string, frame: number, payload?: string): Promise<void> {
+  using link = await Link.connect(containerDirectory(home, id));
+  link?.send(frame, payload);
 }
 
 /**

@@ -22,6 +22,7 @@ export async function make(
   given: { root: string; command: readonly string[]; flags: RunFlags },
 ): Promise<HeldRecord> {
   const { command } = given;
+  checkName(given.flags.name);
   const { root, flags } = settled(given.root, given.flags);
   const path = isPath(root);
   // All that can be wrong is found before there is anything.
@@ -31,7 +32,6 @@ export async function make(
   limitsOf(options);
   const healthcheck = healthConfig(flags);
   if (path) await assemble(flags.name ?? 'name', options, undefined);
-  checkName(flags.name);
   if (path && flags.storageDriver) throw new UsageError('--storage-driver is for images: ROOT is a directory');
   await clean(home);
   const record = HeldRecord.create(home, {
@@ -51,8 +51,9 @@ export async function make(
       const config = await makeLayer(home, root, record.id, { pull, driver, size }, (image) =>
         record.update({ image, ...(driver === undefined ? {} : { storageDriver: driver }) }),
       );
-      complete(options, flags, config);
+      const { command: line } = complete(options, flags, config);
       record.update(({ labels }) => ({
+        line,
         labels: { ...config.Labels, ...labels },
         healthcheck: healthConfig(flags, config),
         ...(flags.stopSignal === undefined && config.StopSignal

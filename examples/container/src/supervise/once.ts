@@ -1,3 +1,4 @@
+import { startTime } from '@iso/sys';
 import type { DriverName } from '@iso/unionfs';
 import type { ContainerOptions } from '../assemble.js';
 import { networkOf } from '../command/network-options.js';
@@ -49,6 +50,7 @@ export async function runOnce(
   const known = record.update(
     ({ healthcheck }) => ({
       pid,
+      pidStart: startTime(pid),
       status: 'running',
       startedAt: now(),
       confinement,

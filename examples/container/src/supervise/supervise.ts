@@ -123,7 +123,7 @@ export async function supervise(record: HeldRecord, starter: Socket, assignment:
       delay = restarts.next({ exitCode, ranMs, stopped: goingDown || (state.stopped ?? false) });
       if (delay === undefined) return {};
       const restartCount = state.restartCount + 1;
-      return { ...ended, status: 'restarting', restartCount, pid: undefined, cgroup: undefined };
+      return { ...ended, status: 'restarting', restartCount, pid: undefined, pidStart: undefined, cgroup: undefined };
     });
     if (delay !== undefined) {
       record.update({}, ['die', { exitCode: String(exitCode) }]);

@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
+import { capabilityNames } from '@iso/capabilities';
 import { fromOCI, type OciResources } from '@iso/cgroups';
 import { RuntimeError } from '../error.js';
 import type { Described } from './schema/schema.js';
@@ -102,11 +103,19 @@ function checkHook({ path, timeout = 1 }: HookConfig, point: string, wrong: (wha
   if (timeout >= LONGEST) throw wrong(`hooks.${point}: timeout is ${timeout}, more than ${LONGEST - 1} seconds`);
 }
 
-function checkProcess({ args = [], cwd, env = [], ...more }: ProcessConfig, path: string): void {
+function checkProcess({ args = [], cwd, env = [], rlimits = [], ...more }: ProcessConfig, path: string): void {
   const wrong = (what: string) => new RuntimeError(`${path}: ${what}`);
   if (args.length === 0) throw wrong('process.args is no list of words');
   if (!isAbsolute(cwd)) throw wrong('process.cwd is no absolute path');
   if (env.some((variable) => !variable.includes('='))) throw wrong('process.env is no list of NAME=VALUE');
+  const twice = firstTwice(rlimits.map(({ type }) => type));
+  if (twice) throw wrong(`process.rlimits has ${twice} twice`);
+  for (const [set, list] of Object.entries(more.capabilities ?? {})) {
+    // One that the kernel does not know yet is passed over; one that nobody knows is misspelt.
+    const bogus = list.find((name) => !capabilityNames.some((one) => name === `CAP_${one}`));
+    if (bogus !== undefined)
+      throw wrong(`process.capabilities.${set}: no capability is called ${JSON.stringify(bogus)}`);
+  }
   for (const name of ['apparmorProfile', 'selinuxLabel'] as const)
     if (more[name]) throw wrong(`process.${name} cannot be applied`);
 }
@@ -116,14 +125,22 @@ const propagations = ['', 'private', 'rprivate', 'slave', 'rslave', 'shared', 'r
 /** What is passed over would be less confinement than was asked for. */
 function checkLinux(linux: LinuxConfig, wrong: (what: string) => RuntimeError): void {
   const types = (linux.namespaces ?? []).map(({ type }) => type);
-  const twice = types.find((type, i) => types.indexOf(type) !== i);
+  const twice = firstTwice(types);
   if (twice) throw wrong(`two namespaces of type ${twice}`);
   if (!types.includes('mount')) throw wrong('linux.namespaces has none of type mount: the root would be the host’s');
   if (!propagations.includes(linux.rootfsPropagation ?? ''))
     throw wrong(`linux.rootfsPropagation ${linux.rootfsPropagation} cannot be applied`);
   if (linux.resources) checkUnified(linux.resources, wrong);
+  for (const { args } of linux.seccomp?.syscalls ?? [])
+    for (const value of (args ?? []).flatMap((arg) => [arg.value, arg.valueTwo ?? 0]))
+      if (value > Number.MAX_SAFE_INTEGER)
+        throw wrong(`linux.seccomp: ${value} is above 2^53 - 1, of which JSON is not read exactly`);
   for (const name of ['intelRdt', 'mountLabel', 'memoryPolicy', 'netDevices'] as const)
     if (linux[name]) throw wrong(`linux.${name} cannot be applied`);
+}
+
+function firstTwice<T>(list: readonly T[]): T | undefined {
+  return list.find((one, i) => list.indexOf(one) !== i);
 }
 
 /** A file that moves or ends processes would do that to those of the host. */

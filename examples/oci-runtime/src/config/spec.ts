@@ -99,7 +99,11 @@ export interface LinuxConfig {
   cgroupsPath?: string;
   resources?: OciResources;
   rootfsPropagation?: string;
-  seccomp?: { listenerPath?: string; listenerMetadata?: string };
+  seccomp?: {
+    listenerPath?: string;
+    listenerMetadata?: string;
+    syscalls?: readonly { args?: readonly { value: number; valueTwo?: number }[] | null }[] | null;
+  };
   sysctl?: Readonly<Record<string, string>>;
   maskedPaths?: readonly string[];
   readonlyPaths?: readonly string[];
