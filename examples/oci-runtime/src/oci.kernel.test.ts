@@ -266,6 +266,24 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     expect(lab.oci('update', '--resources', limits, 'unified').stderr).toContain('is no file of a controller');
   });
 
+  it('warns of capabilities that nobody knows, and grants the others', () => {
+    const bundle = lab.bundle('bogus', ['grep', 'CapBnd', '/proc/self/status'], (config) => {
+      const { process: first } = config as unknown as { process: { capabilities: Record<string, string[]> } };
+      first.capabilities.bounding = ['CAP_KILL', 'CAP_BOGUS'];
+    });
+    const log = join(lab.folder, 'bogus.log');
+    const warning = 'CAP_BOGUS cannot be granted, this kernel knows none of that name';
+    expect(lab.oci('--log', log, '--log-format', 'json', 'run', '--bundle', bundle, 'bogus')).toMatchObject({
+      code: 0,
+      stdout: 'CapBnd:\t0000000000000020\n',
+      stderr: `iso-oci: warning: process.capabilities: ${warning}\n`,
+    });
+    expect(JSON.parse(readFileSync(log, 'utf8'))).toMatchObject({
+      level: 'warning',
+      msg: expect.stringContaining(warning),
+    });
+  });
+
   const huge = detect().hierarchies.some(
     ({ version, controllers }) => version === 2 && controllers.includes('hugetlb'),
   );

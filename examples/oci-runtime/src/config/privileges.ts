@@ -40,10 +40,19 @@ export function privilegesOf(config: Config, process_: ProcessConfig): Part[] {
 }
 
 function setsOf({ capabilities: sets }: ProcessConfig): Sets {
-  // Names that this kernel does not know yet are passed over, as by other runtimes.
   const known = new Set<string>(namesOf((1n << BigInt(lastCapability() + 1)) - 1n));
   const of = (set: CapabilitySet) =>
     [...new Set(sets?.[set] ?? [])].map((name) => name.replace(/^CAP_/, '')).filter((name) => known.has(name));
+  // The specification has it so: less is granted than was asked for.
+  const unknown = new Set(
+    Object.values(sets ?? {})
+      .flat()
+      .filter((name) => !known.has(name.replace(/^CAP_/, ''))),
+  );
+  if (unknown.size > 0)
+    process.emitWarning(
+      `process.capabilities: ${[...unknown].join(', ')} cannot be granted, this kernel knows none of that name`,
+    );
   const inheritable = of('inheritable');
   // A set that is not named is empty: nothing of the caller's stays.
   return {

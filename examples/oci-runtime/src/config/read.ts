@@ -1,6 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
-import { capabilityNames } from '@iso/capabilities';
 import { fromOCI, type OciResources } from '@iso/cgroups';
 import { RuntimeError } from '../error.js';
 import type { Described } from './schema/schema.js';
@@ -110,12 +109,6 @@ function checkProcess({ args = [], cwd, env = [], rlimits = [], ...more }: Proce
   if (env.some((variable) => !variable.includes('='))) throw wrong('process.env is no list of NAME=VALUE');
   const twice = firstTwice(rlimits.map(({ type }) => type));
   if (twice) throw wrong(`process.rlimits has ${twice} twice`);
-  for (const [set, list] of Object.entries(more.capabilities ?? {})) {
-    // One that the kernel does not know yet is passed over; one that nobody knows is misspelt.
-    const bogus = list.find((name) => !capabilityNames.some((one) => name === `CAP_${one}`));
-    if (bogus !== undefined)
-      throw wrong(`process.capabilities.${set}: no capability is called ${JSON.stringify(bogus)}`);
-  }
   for (const name of ['apparmorProfile', 'selinuxLabel'] as const)
     if (more[name]) throw wrong(`process.${name} cannot be applied`);
 }
