@@ -3,6 +3,14 @@ export class RuntimeError extends Error {
   override name = 'RuntimeError';
 }
 
+/** What was kept of a container is not what this wrote. */
+export class DamagedError extends RuntimeError {
+  /** @param path - of the file */
+  constructor(path: string, cause?: unknown) {
+    super(`${path} is damaged: delete --force removes the container`, { cause });
+  }
+}
+
 /** No container of that name. */
 export class NoContainerError extends RuntimeError {
   /** @param id - that was asked for */

@@ -7,6 +7,7 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -390,14 +391,78 @@ describe.skipIf(needs)(`iso-oci${needs}`, () => {
     const bundle = lab.bundle('damaged', ['sleep', '60']);
     expect(lab.oci('create', '--bundle', bundle, 'damaged').code).toBe(0);
     const pid = JSON.parse(lab.oci('state', 'damaged').stdout).pid;
-    writeFileSync(join(lab.store, 'damaged/state.json'), '{"version":1,"id":"dam');
-    expect(lab.oci('state', 'damaged').code).toBe(1);
-    expect(lab.oci('delete', 'damaged').code).toBe(1);
+    expect(lab.oci('create', '--bundle', lab.bundle('sound', ['sleep', '60']), 'sound').code).toBe(0);
+    for (const text of ['5', 'null', '{"version":1,"id":"damaged","started":true}', '', '{"version":1,"id":"dam']) {
+      writeFileSync(join(lab.store, 'damaged/state.json'), text);
+      const said = {
+        code: 1,
+        stderr: `iso-oci: ${join(lab.store, 'damaged/state.json')} is damaged: delete --force removes the container\n`,
+      };
+      expect(lab.oci('state', 'damaged')).toMatchObject(said);
+      expect(lab.oci('delete', 'damaged')).toMatchObject(said);
+      const listed = lab.oci('list', '--format', 'json');
+      expect(JSON.parse(listed.stdout)).toMatchObject([{ id: 'sound', status: 'created' }]);
+      expect(listed.stderr).toMatch(/warning: .* is damaged/);
+    }
+    expect(lab.oci('delete', '--force', 'sound').code).toBe(0);
     expect(lab.oci('delete', '--force', 'damaged')).toMatchObject({ code: 0 });
     expect(existsSync(`/proc/${pid}/root`)).toBe(false);
     expect(lab.oci('create', '--preserve-fds', '1e9', '--bundle', bundle, 'many').stderr).toMatch(
       /number of descriptors/,
     );
+  });
+
+  it('writes the number of a process to a file of its own, whatever has the name', () => {
+    const bundle = lab.bundle('numbered', ['sleep', '60']);
+    const path = join(lab.folder, 'number');
+    const victim = join(lab.folder, 'victim');
+    writeFileSync(victim, 'mine');
+    symlinkSync(victim, path);
+    expect(lab.oci('run', '--detach', '--bundle', bundle, '--pid-file', path, 'numbered')).toMatchObject({ code: 0 });
+    expect(Number(readFileSync(path, 'utf8'))).toBe(JSON.parse(lab.oci('state', 'numbered').stdout).pid);
+    expect(readFileSync(victim, 'utf8')).toBe('mine');
+    rmSync(path);
+    execFileSync('mkfifo', [path]);
+    expect(lab.oci('exec', '--pid-file', path, 'numbered', 'true')).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(path, 'utf8')).toMatch(/^\d+$/);
+    expect(lab.oci('delete', '--force', 'numbered').code).toBe(0);
+  });
+
+  it('gives devices to a container that says nothing of /dev', () => {
+    const bundle = lab.bundle('nodev', ['ls', '/dev'], (config) => {
+      const mounts = config.mounts as { destination: string }[];
+      Object.assign(config, { mounts: mounts.filter(({ destination }) => destination === '/proc') });
+    });
+    const { code, stdout } = lab.oci('run', '--bundle', bundle, 'nodev');
+    expect(code).toBe(0);
+    expect(stdout.split('\n')).toEqual(
+      expect.arrayContaining(['fd', 'full', 'null', 'ptmx', 'random', 'stdin', 'tty', 'zero']),
+    );
+    // Nothing stays in the root.
+    expect(readdirSync(join(lab.rootfs, 'dev'))).toEqual([]);
+  });
+
+  it('ends the wait for a hook whose own child keeps its output', () => {
+    const bundle = lab.bundle('daemon', ['true'], (config) => {
+      const hook = { path: '/bin/sh', args: ['sh', '-c', 'sleep 15 & echo $!'], timeout: 1 };
+      Object.assign(config, { hooks: { createRuntime: [hook] } });
+    });
+    const began = Date.now();
+    expect(lab.oci('run', '--bundle', bundle, 'daemon')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/the createRuntime hook \/bin\/sh failed: .* timed out/),
+    });
+    expect(Date.now() - began).toBeLessThan(process.env.ISO_SLOW ? 100_000 : 10_000);
+    expect(readdirSync(lab.store)).toEqual([]);
+  });
+
+  it('refuses ids that are none before it looks at anything else', () => {
+    const bundle = lab.bundle('ids', ['true']);
+    for (const id of ['', '.', '..', '../x', 'a/b', 'x'.repeat(256)])
+      expect(lab.oci('create', '--bundle', bundle, id)).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining('not an id'),
+      });
   });
 
   it('is not kept waiting by what stands where config.json belongs', () => {

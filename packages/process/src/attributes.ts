@@ -72,7 +72,7 @@ export function applyAttributes(program: LaunchProgram, attributes: Attributes):
   if (attributes.oomScoreAdj !== undefined) setOomScoreAdj(program, attributes.oomScoreAdj);
   if (session) program.step('host', 'setsid', []);
   for (const [name, limit] of Object.entries(rlimits ?? {})) {
-    const resource = resources[name as ResourceName];
+    const resource = Object.hasOwn(resources, name) ? resources[name as ResourceName] : undefined;
     if (resource === undefined) throw invalid(`no resource limit is called ${name}`);
     program.step('limits', 'prlimit64', [0, resource, limitBytes(name, limit), null], {
       text: `setrlimit(${name}, ${JSON.stringify(limit)})`,

@@ -88,20 +88,52 @@ export async function run(file: string, args: readonly string[] = [], options: R
   if (!(maxBuffer >= 0)) throw invalid(`maxBuffer must be a number of bytes, it is ${maxBuffer}`);
   const stdio = rest.stdio ?? [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'];
   const child = await spawn(file, args, { ...rest, stdio });
-  const outputs = [child.stdout, child.stderr].map((stream) => collect(child, stream, maxBuffer));
+  const collected = Promise.all([child.stdout, child.stderr].map((stream) => collect(child, stream, maxBuffer)));
+  // Looked at when it has ended.
+  collected.catch(() => {});
   const feeding = input === undefined ? undefined : feed(child, input).catch((error: unknown) => ({ error }));
   const exit = await child.exited;
-  const aborted = rest.signal?.aborted && child.killed;
-  // Its own children may hold its outputs open: it was ended before its time, and so are they.
-  if (aborted || exit.timedOut) for (const stream of [child.stdout, child.stderr]) stream?.destroy();
-  const [stdout, stderr] = (await Promise.all(outputs)) as [Output, Output];
+  const cut = await closing(child, collected, rest, exit);
+  const [stdout, stderr] = (await collected) as [Output, Output];
   const failure = await feeding;
-  const result: RunResult = { ...exit, command: [file, ...args], stdout: stdout.text, stderr: stderr.text };
+  const timedOut = exit.timedOut || cut === 'late';
+  const result: RunResult = { ...exit, timedOut, command: [file, ...args], stdout: stdout.text, stderr: stderr.text };
   if (failure) throw failure.error;
-  if (aborted) throw rest.signal?.reason;
+  if (cut === 'aborted') throw rest.signal?.reason;
   if (stdout.exceeded || stderr.exceeded) throw new OutputLimitError(result, maxBuffer);
-  if (check && (exit.code !== 0 || exit.timedOut)) throw new ExitError(result);
+  if (check && (exit.code !== 0 || timedOut)) throw new ExitError(result);
   return result;
+}
+
+/**
+ * Waits for the outputs of a program that has ended: its own children may hold them open, no longer than it had time itself.
+ *
+ * @returns why they were closed where they did not end
+ */
+async function closing(
+  child: Child,
+  collected: Promise<unknown>,
+  { signal, timeout }: Pick<RunOptions, 'signal' | 'timeout'>,
+  exit: Exit,
+): Promise<'aborted' | 'late' | undefined> {
+  const aborted = signal?.aborted && child.killed;
+  const end = new AbortController();
+  const left = timeout ? setTimeout(() => end.abort('late'), Math.max(0, timeout - exit.durationMs)) : undefined;
+  const abort = () => end.abort('aborted');
+  signal?.addEventListener('abort', abort, { once: true });
+  const close = () => {
+    for (const stream of [child.stdout, child.stderr]) stream?.destroy();
+  };
+  end.signal.addEventListener('abort', close, { once: true });
+  if (aborted) abort();
+  else if (exit.timedOut) close();
+  try {
+    await collected;
+  } finally {
+    clearTimeout(left);
+    signal?.removeEventListener('abort', abort);
+  }
+  return end.signal.aborted ? end.signal.reason : undefined;
 }
 
 interface Output {

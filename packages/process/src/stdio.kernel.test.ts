@@ -202,6 +202,23 @@ describe('streams', () => {
     expect(Date.now() - started).toBeLessThan(20_000);
     process.kill(Number((error as { stdout: string }).stdout), 'SIGKILL');
   });
+
+  it('do not wait longer for grandchildren of a child that has ended by itself', async () => {
+    const started = Date.now();
+    const script = ['-c', 'sleep 30 & echo $!'];
+    const late = await run('sh', script, { timeout: 300 }).catch((reason: unknown) => reason);
+    expect(late).toMatchObject({ name: 'ExitError', code: 0, timedOut: true });
+    const unchecked = await run('sh', script, { timeout: 300, check: false });
+    expect(unchecked).toMatchObject({ code: 0, timedOut: true });
+    const signal = AbortSignal.timeout(300);
+    await expect(run('sh', script, { signal })).rejects.toMatchObject({ name: 'TimeoutError' });
+    expect(await run('sh', ['-c', 'sleep 0.2 & echo x'], { timeout: 20_000 })).toMatchObject({
+      timedOut: false,
+      stdout: 'x\n',
+    });
+    expect(Date.now() - started).toBeLessThan(20_000);
+    for (const { stdout } of [late, unchecked] as { stdout: string }[]) process.kill(Number(stdout), 'SIGKILL');
+  });
 });
 
 describe('events', () => {

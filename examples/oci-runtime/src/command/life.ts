@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { type Exit, signalNumber } from '@iso/process';
 import { Command } from 'commander';
 import type { CreateOptions } from '../container/container.js';
@@ -108,13 +109,21 @@ export const delete_ = new Command('delete')
   });
 
 /**
- * Tells the number of a process by a file.
+ * Tells the number of a process by a file, which is there whole or not at all. Whatever had its name, a FIFO or a link, makes way.
  *
  * @param flags - with its path
  * @param pid - the number
  */
 export function writePid({ pidFile }: { pidFile?: string }, pid: number): void {
-  if (pidFile !== undefined) writeFileSync(pidFile, String(pid));
+  if (pidFile === undefined) return;
+  const draft = join(dirname(pidFile), `.${basename(pidFile)}.${process.pid}`);
+  writeFileSync(draft, String(pid), { flag: 'wx' });
+  try {
+    renameSync(draft, pidFile);
+  } catch (error) {
+    rmSync(draft);
+    throw error;
+  }
 }
 
 function parseSignal(text: string): number {

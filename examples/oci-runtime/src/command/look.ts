@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { readResources } from '../config/read.js';
 import { Container } from '../container/container.js';
-import { RuntimeError } from '../error.js';
+import { DamagedError, RuntimeError } from '../error.js';
 import { openContainer, openStore } from './options.js';
 
 const say = (text: string) => void process.stdout.write(`${text}\n`);
@@ -30,8 +30,9 @@ export const list = new Command('list')
         const { pid = 0, ...rest } = await container.state();
         rows.push({ ...rest, pid, created: container.saved().created });
       } catch (error) {
-        // It is being made, or was removed meanwhile.
-        if (!(error instanceof RuntimeError)) throw error;
+        if (error instanceof DamagedError) process.emitWarning(error.message);
+        // Else it is being made, or was removed meanwhile.
+        else if (!(error instanceof RuntimeError)) throw error;
       }
     }
     if (flags.format === 'json') return say(JSON.stringify(rows));

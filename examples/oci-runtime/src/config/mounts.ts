@@ -36,7 +36,8 @@ export function rootOf(bundle: Bundle): Part[] {
 }
 
 function optionsOf({ directory, config }: Bundle, program: LaunchProgram): Parameters<typeof rootfs>[0] {
-  const { root, mounts = [], linux = {}, process: first } = config;
+  const { root, linux = {}, process: first } = config;
+  const mounts = withDev(config.mounts ?? []);
   const path = rootPath({ directory, config });
   const ownDev = mounts.some(({ destination, type }) => isDev(destination) && type === 'tmpfs');
   const cwd = first?.cwd ?? '/';
@@ -66,6 +67,13 @@ function optionsOf({ directory, config }: Bundle, program: LaunchProgram): Param
  */
 export function rootPath({ directory, config }: Bundle): string {
   return resolve(directory, config.root?.path as string);
+}
+
+/** The specification promises devices to each container: one that says nothing of /dev has them on a memory file system too. */
+function withDev(mounts: readonly MountConfig[]): readonly MountConfig[] {
+  if (mounts.some(({ destination }) => isDev(destination))) return mounts;
+  const options = ['nosuid', 'strictatime', 'mode=755', 'size=65536k'];
+  return [{ destination: '/dev', type: 'tmpfs', source: 'tmpfs', options }, ...mounts];
 }
 
 const isDev = (path: string) => normalize(path).replace(/(?<=.)\/$/, '') === '/dev';

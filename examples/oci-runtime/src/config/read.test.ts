@@ -31,6 +31,12 @@ const args = (more: object) => ({
 describe('config.json', () => {
   it.each<[string, object, object, RegExp]>([
     [
+      'ids that are mapped without a user namespace',
+      process_({}),
+      { uidMappings: [{ containerID: 0, hostID: 1000, size: 1 }] },
+      /ids are mapped, and linux\.namespaces has none of type user/,
+    ],
+    [
       'a limit that is given twice',
       process_({ rlimits: ['CORE', 'NOFILE', 'CORE'].map((name) => ({ type: `RLIMIT_${name}`, soft: 1, hard: 1 })) }),
       {},
@@ -47,6 +53,16 @@ describe('config.json', () => {
     const error = await read(described, linux).catch((why) => why);
     expect(error).toBeInstanceOf(RuntimeError);
     expect(error.message).toMatch(message);
+  });
+
+  it('is refused where it is nested too deeply', async () => {
+    const path = join(folder, 'config.json');
+    for (const deep of ['['.repeat(300_000), `{"annotations":${'{"a":'.repeat(100_000)}1${'}'.repeat(100_001)}`]) {
+      writeFileSync(path, deep);
+      const error = await readBundle(folder).catch((why) => why);
+      expect(error).toBeInstanceOf(RuntimeError);
+      expect(error.message).toMatch(/config\.json (is nested too deeply|is no JSON)/);
+    }
   });
 
   it('has values of a filter up to 2^53', async () => {

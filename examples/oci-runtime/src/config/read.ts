@@ -59,7 +59,7 @@ const MOST = 16 * 1024 * 1024;
 async function readAs(what: Described, path: string): Promise<unknown> {
   const value = readJson(path);
   const { fault } = await import('./schema/schema.js');
-  const wrong = fault(value, what);
+  const wrong = within(path, () => fault(value, what));
   if (wrong !== undefined) throw new RuntimeError(`${path}: ${wrong}`);
   return value;
 }
@@ -70,10 +70,24 @@ function readJson(path: string): unknown {
   const info = input ? undefined : statSync(path, { throwIfNoEntry: false });
   if (!input && !info?.isFile()) throw new RuntimeError(`${path} ${info ? 'is no regular file' : 'is not there'}`);
   if (info && info.size > MOST) throw new RuntimeError(`${path} is larger than ${MOST} bytes`);
+  const text = readFileSync(input ? 0 : path, 'utf8');
+  return within(path, () => {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      if (error instanceof RangeError) throw error;
+      throw new RuntimeError(`${path} is no JSON: ${(error as Error).message}`);
+    }
+  });
+}
+
+/** What walks a document has as much room as one of a thousand levels needs. */
+function within<T>(path: string, walk: () => T): T {
   try {
-    return JSON.parse(readFileSync(input ? 0 : path, 'utf8'));
+    return walk();
   } catch (error) {
-    throw new RuntimeError(`${path} is no JSON: ${(error as Error).message}`);
+    if (error instanceof RangeError) throw new RuntimeError(`${path} is nested too deeply`, { cause: error });
+    throw error;
   }
 }
 
@@ -121,6 +135,8 @@ function checkLinux(linux: LinuxConfig, wrong: (what: string) => RuntimeError): 
   const twice = firstTwice(types);
   if (twice) throw wrong(`two namespaces of type ${twice}`);
   if (!types.includes('mount')) throw wrong('linux.namespaces has none of type mount: the root would be the host’s');
+  const maps = (linux.uidMappings?.length ?? 0) + (linux.gidMappings?.length ?? 0);
+  if (maps > 0 && !types.includes('user')) throw wrong('ids are mapped, and linux.namespaces has none of type user');
   if (!propagations.includes(linux.rootfsPropagation ?? ''))
     throw wrong(`linux.rootfsPropagation ${linux.rootfsPropagation} cannot be applied`);
   if (linux.resources) checkUnified(linux.resources, wrong);

@@ -12,7 +12,7 @@ import { hold, holdersOf, identityOf, type ProcessIdentity, signal } from './ide
 import { hookBeside, launchBeside, launchFirst, type Surroundings } from './launch.js';
 import { createScope, removeScope, setScope } from './scope.js';
 import { groupOf, type State, stateInside, stateOf } from './state.js';
-import type { Saved, Store } from './store.js';
+import { checkId, type Saved, type Store } from './store.js';
 
 const SIGKILL = 9;
 
@@ -49,6 +49,7 @@ export class Container {
    * @throws {@link RuntimeError}, KernelError, CgroupError: what cannot be applied
    */
   async create({ bundle: directory, cgroups = true, ...surroundings }: CreateOptions): Promise<Child> {
+    checkId(this.id);
     const bundle = await readBundle(directory);
     const { config } = bundle;
     if (!config.process) throw new RuntimeError('config.json has no process');

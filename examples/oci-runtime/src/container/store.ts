@@ -12,9 +12,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { AT, type Fd, lockFile, syscall } from '@iso/sys';
+import { AT, type Fd, KernelError, lockFile, syscall } from '@iso/sys';
 import type { Config } from '../config/spec.js';
-import { NoContainerError, RuntimeError } from '../error.js';
+import { DamagedError, NoContainerError, RuntimeError } from '../error.js';
 import type { ProcessIdentity } from './identity.js';
 import type { SavedScope } from './scope.js';
 
@@ -38,7 +38,32 @@ export interface Saved {
   config: Config;
 }
 
-const NAME = /^[a-zA-Z0-9_+.-]{1,1024}$/;
+function isSaved(value: unknown): value is Saved {
+  const { version, id, bundle, created, started, init, cgroup, config } = Object(value) as Partial<Saved>;
+  const { pid, startedAt } = init ?? { pid: 1, startedAt: '' };
+  return (
+    version === 1 &&
+    [id, bundle, created, startedAt, cgroup ?? ''].every((text) => typeof text === 'string') &&
+    typeof started === 'boolean' &&
+    Number.isInteger(pid) &&
+    pid > 0 &&
+    Object(config) === config
+  );
+}
+
+/** A directory has the name. */
+const NAME = /^[a-zA-Z0-9_+.-]{1,255}$/;
+
+/**
+ * Refuses what is no id of a container.
+ *
+ * @param id - as it was given
+ * @throws {@link RuntimeError}
+ */
+export function checkId(id: string): void {
+  if (!NAME.test(id) || id === '.' || id === '..') throw new RuntimeError(`not an id: ${JSON.stringify(id)}`);
+}
+
 const GATE = 'gate';
 const GROUP = 'cgroup';
 const S_IFIFO = 0o010000;
@@ -77,7 +102,7 @@ export class Store {
    * @throws {@link RuntimeError} where it is no name, or another's
    */
   create(id: string): Fd {
-    if (!NAME.test(id) || id === '.' || id === '..') throw new RuntimeError(`not an id: ${JSON.stringify(id)}`);
+    checkId(id);
     try {
       mkdirSync(join(this.#root, id), { mode: 0o711 });
     } catch (error) {
@@ -105,11 +130,20 @@ export class Store {
     if (!NAME.test(id) || !statSync(directory, { throwIfNoEntry: false })?.isDirectory())
       throw new NoContainerError(id);
     const path = join(directory, 'lock');
-    const lock = lockFile(path);
+    const lock = this.#locked(path, id);
     // While this waited it may have been removed, and another one made.
     if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(lock.number).ino) return lock;
     lock.close();
     throw new NoContainerError(id);
+  }
+
+  #locked(path: string, id: string): Fd {
+    try {
+      return lockFile(path);
+    } catch (error) {
+      // Removed just now.
+      throw KernelError.is(error, 'ENOENT') ? new NoContainerError(id) : error;
+    }
   }
 
   /**
@@ -121,13 +155,22 @@ export class Store {
    */
   read(id: string): Saved | undefined {
     if (!NAME.test(id)) throw new NoContainerError(id);
+    const path = join(this.#root, id, 'state.json');
+    let text: string;
     try {
-      return JSON.parse(readFileSync(join(this.#root, id, 'state.json'), 'utf8')) as Saved;
+      text = readFileSync(path, 'utf8');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       if (!this.ids().includes(id)) throw new NoContainerError(id);
       return undefined;
     }
+    try {
+      const saved: unknown = JSON.parse(text);
+      if (isSaved(saved)) return saved;
+    } catch (error) {
+      throw new DamagedError(path, error);
+    }
+    throw new DamagedError(path);
   }
 
   /** Notes which cgroup a container is to have: a link, which is there whole or not at all, whatever becomes of its state. */
@@ -147,7 +190,7 @@ export class Store {
     try {
       saved = this.read(id);
     } catch (error) {
-      if (!(error instanceof SyntaxError)) throw error;
+      if (!(error instanceof DamagedError)) throw error;
     }
     try {
       return { saved, cgroup: readlinkSync(join(this.#root, id, GROUP)) };
