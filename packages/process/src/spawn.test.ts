@@ -16,6 +16,7 @@ it('starts on a kernel that only plays, with pipes and an exit', async () => {
 it.each<[object, RegExp]>([
   [{ timeout: '1' }, /timeout must be milliseconds up to 2147483647, it is "1"/],
   [{ timeout: null }, /timeout must be milliseconds/],
+  [{ rlimits: { constructor: 1 } }, /no resource limit is called constructor/],
   [{ env: { A: 1 } }, /the environment variable A must be a string, it is 1/],
   [{ env: { A: null } }, /the environment variable A must be a string, it is null/],
 ])('refuses %j', async (options, message) => {
