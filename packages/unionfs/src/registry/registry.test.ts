@@ -1,6 +1,6 @@
 // Against Debian's registry, and against one that lies. All on this machine's loopback.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -380,6 +380,36 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
       expect(existsSync(at('layout/.iso/partial')) ? readdirSync(at('layout/.iso/partial')) : []).toEqual([]);
     });
   }
+
+  it('another manifest than a digest of sha512', async () => {
+    const bytes = image.blobs.get(image.descriptor.digest) as Buffer;
+    const sha512 = (of: Buffer) => `sha512:${createHash('sha512').update(of).digest('hex')}`;
+    const headers: Record<string, string> = { 'content-type': MEDIA_TYPE.manifest };
+    let asked = 0;
+    const host = await serve((request, response, path) => {
+      asked++;
+      if (!path.startsWith('manifests/')) return honest(request, response, path);
+      response.writeHead(200, headers).end(bytes);
+    });
+    const pullBy = async (reference: string, options: object = {}) =>
+      pullImage(await open('by'), `${host}/a${reference}`, options);
+    const wrong = sha512(Buffer.from('another'));
+    expect(await why(pullBy(`@${wrong}`))).toBe('wrongDigest');
+    expect(await why(pullBy(`@${wrong}`, { mirrors: [`http://${host}`] }))).toBe('wrongDigest');
+    const { descriptor } = await pullBy(`@${sha512(bytes)}`);
+    expect(descriptor.digest).toBe(sha512(bytes));
+    await (await (await open('by')).image(descriptor)).verify();
+    headers['docker-content-digest'] = wrong;
+    expect(await why(pullBy(':1'))).toBe('wrongDigest');
+    headers['docker-content-digest'] = sha512(bytes);
+    expect((await pullBy(':1')).descriptor.digest).toBe(image.descriptor.digest);
+    asked = 0;
+    const registry = new Registry(host);
+    expect(await why(registry.document('a', `sha384:${'0'.repeat(96)}`))).toBe('unsupported');
+    expect(await why(registry.document('a', 'sha512:0'))).toBe('badName');
+    expect(await why(pullBy(`@md5:${'0'.repeat(32)}`))).toBe('unsupported');
+    expect(asked).toBe(0);
+  });
 
   it('is one that cannot be reached', async () => {
     const host = await serve(() => {});

@@ -1,5 +1,5 @@
 import type { ContentStore } from '../content/content-store.js';
-import { digestOf } from '../content/digest.js';
+import { algorithmOf, digestOf, splitDigest } from '../content/digest.js';
 import { ImageError } from '../content/error.js';
 import type { Ingest } from '../content/ingest.js';
 import type { BlobSource, CopyBlobOptions } from '../image/admit.js';
@@ -53,7 +53,8 @@ export class Registry {
    * @param name - tag or digest
    * @param options - `signal` gives up
    * @returns the document with its descriptor; of its digest, where that was given
-   * @throws {@link ImageError} `notFound`, `unauthorized`, `denied`, `network`, `protocol`, `wrongDigest`, `tooLarge`
+   * @throws {@link ImageError} `notFound`, `unauthorized`, `denied`, `network`, `protocol`, `wrongDigest`, `tooLarge`; `unsupported`,
+   * `badName` for a digest that cannot be checked, before anything is asked
    */
   async document(
     repository: string,
@@ -61,20 +62,24 @@ export class Registry {
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<{ descriptor: Descriptor; bytes: Buffer }> {
     const { signal } = options;
+    const pinned = name.includes(':') ? splitDigest(name).algorithm : undefined;
     return await this.#first(repository, async (endpoint) => {
       const url = `v2/${repository}/manifests/${name}`;
       const headers = { accept: [...DOCUMENT_TYPES, '*/*;q=0.1'].join(', ') };
       const response = await endpoint.ask({ method: 'GET', url, headers, scope: pulling(repository), signal });
       if (response.status !== 200) throw await refusal(endpoint, response, `${repository}:${name}`);
       const bytes = await endpoint.read(response, DOCUMENT_MAX, signal);
-      const digest = digestOf(bytes);
       const told = response.headers.get('docker-content-digest');
-      const wanted = name.includes(':') ? name : told?.startsWith('sha256:') ? told : undefined;
-      if (wanted?.startsWith('sha256:') && wanted !== digest) {
-        throw new ImageError('wrongDigest', `${endpoint.address.host} gives ${digest} for ${wanted}`, {
-          digest: wanted,
+      const wanted = pinned ? name : told;
+      const algorithm = wanted === null ? undefined : algorithmOf(wanted);
+      const found = digestOf(bytes, algorithm);
+      if (algorithm && wanted !== found) {
+        throw new ImageError('wrongDigest', `${endpoint.address.host} gives ${found} for ${wanted?.slice(0, 200)}`, {
+          digest: wanted as string,
         });
       }
+      // Who asked by a digest finds it by that one; else it is called as all are.
+      const digest = pinned ? found : digestOf(bytes);
       const type = (response.headers.get('content-type') ?? '').split(';')[0]?.trim() ?? '';
       const mediaType = documentKind(type) ? type : ownType(bytes, type);
       return { descriptor: { mediaType, digest, size: bytes.length }, bytes };

@@ -1,3 +1,4 @@
+import { algorithmOf, digestOf } from '../content/digest.js';
 import { ImageError } from '../content/error.js';
 import { checkArgument } from '../file/argument.js';
 import { type AdmitOptions, admit } from '../image/admit.js';
@@ -139,7 +140,7 @@ class Push {
     if (response.status !== 201) throw await refusal(this.#endpoint, response, `${this.#repository}:${name}`);
     await discard(response);
     const told = response.headers.get('docker-content-digest');
-    if (told !== null && told !== descriptor.digest) {
+    if (told !== null && told !== digestOf(bytes, algorithmOf(told))) {
       throw new ImageError('wrongDigest', `the registry has ${told}, it was sent ${descriptor.digest}`);
     }
   }
