@@ -219,6 +219,12 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
     return pullImage(layout, `${host}/a:1`, { timeout: 2000, ...options });
   };
 
+  /** Something comes again and again, and never the end. */
+  const drip = (response: ServerResponse) => {
+    response.write(' ');
+    if (!response.destroyed) void setTimeout(20).then(() => drip(response));
+  };
+
   const lies: [name: string, expected: string, answer: Answer, options?: object][] = [
     [
       'another manifest than its digest',
@@ -358,6 +364,19 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
         response.write(image.blobs.get(layer.digest)?.subarray(0, 1000), () => response.destroy());
       },
     ],
+    [
+      'two thirds of a layer, again and again',
+      'network',
+      (request, response, path) => {
+        if (!isLayer(path)) return honest(request, response, path);
+        if (request.headers.range) return void response.writeHead(416).end();
+        response.writeHead(200, { 'content-length': layer.size });
+        const part = image.blobs.get(layer.digest)?.subarray(0, 2 << 20);
+        response.write(part, () => void setTimeout(50).then(() => response.destroy()));
+      },
+    ],
+    ['a manifest that drips', 'network', (_, response) => drip(response.writeHead(200)), { timeout: 200 }],
+    ['a refusal that drips', 'notFound', (_, response) => drip(response.writeHead(404)), { timeout: 200 }],
     ['nothing at all', 'network', () => {}, { timeout: 200 }],
     [
       'a layer that stops',
@@ -509,6 +528,15 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
     expect(asked).toContain('manifests/1');
     expect(real).toEqual([`blobs/${layer.digest}`]);
   });
+
+  it.each([0, -1, 0.5, 70_000.5, Number.NaN, Number.POSITIVE_INFINITY, '70000'])(
+    'is sent no pieces of %j bytes',
+    async (size) => {
+      const refused = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' });
+      const chunkSize = size as number;
+      await expect(pushImage(await open('layout'), 'localhost:1/a:1', { chunkSize })).rejects.toThrow(refused);
+    },
+  );
 
   it('sends an upload elsewhere', async () => {
     const host = await serve((request, response) => {

@@ -18,7 +18,7 @@ export interface RegistryOptions {
    * Lets bytes and credentials go over plain http: then the registry is spoken to so. This machine itself always is, unless this is false.
    */
   plainHttp?: boolean;
-  /** Milliseconds in which something must come; default 60 seconds. */
+  /** Milliseconds in which something must come, and all of a small answer (a manifest, an error); default 60 seconds. */
   timeout?: number;
   /** Another fetch: of a proxy, of authorities of your own. */
   fetch?: typeof globalThis.fetch;
@@ -26,7 +26,7 @@ export interface RegistryOptions {
 
 /** Docker's registry is reached under another name than it is called by. */
 const HUB = 'registry-1.docker.io';
-/** Times that a transfer may break off without this many bytes of progress in between. */
+/** Times that a transfer may break off without this many bytes in between that had never come before, and may begin anew. */
 const RETRIES = { tries: 5, progress: 1 << 20, pause: 100 } as const;
 const PAGES_MAX = 1000;
 
@@ -177,6 +177,13 @@ export class Registry {
     signal: AbortSignal | undefined,
     onProgress: ((bytes: number) => void) | undefined,
   ): Promise<void> {
+    let furthest = ingest.offset;
+    let restarts = 0;
+    const restart = async () => {
+      await ingest.restart();
+      if (++restarts < RETRIES.tries) return;
+      throw new ImageError('protocol', `${endpoint.address.host} begins a blob again and again`, { digest });
+    };
     for (let failures = 0; ; ) {
       if (size > 0 && ingest.offset === size) return;
       const from = ingest.offset;
@@ -190,10 +197,10 @@ export class Registry {
             throw new ImageError('protocol', `${endpoint.address.host} goes on at another place`);
           }
         } else if (response.status === 200) {
-          if (from) await ingest.restart();
+          if (from) await restart();
         } else if (response.status === 416) {
           await discard(response);
-          await ingest.restart();
+          await restart();
           throw new ImageError('network', `${endpoint.address.host} has no such part`);
         } else throw await refusal(endpoint, response, digest);
         for await (const bytes of endpoint.body(response, signal)) {
@@ -205,7 +212,10 @@ export class Registry {
       } catch (error) {
         signal?.throwIfAborted();
         if (!ImageError.is(error, 'network')) throw error;
-        failures = ingest.offset - from >= RETRIES.progress ? 1 : failures + 1;
+        // What came before counts once: else parts that are given again and again would go on for ever.
+        const further = ingest.offset - furthest >= RETRIES.progress;
+        if (further) furthest = ingest.offset;
+        failures = further ? 1 : failures + 1;
         if (failures >= RETRIES.tries) throw error;
         await wait(RETRIES.pause * 2 ** failures, signal);
       }
