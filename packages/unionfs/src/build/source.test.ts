@@ -36,15 +36,13 @@ describe('what a pattern finds', () => {
         names.map((name) => name.toString('hex')),
       ]);
     }
-    const [first] = names as [Buffer];
-    rmSync(Buffer.concat([Buffer.from(at('d-')), first]), { recursive: true });
-    writeFileSync(Buffer.concat([Buffer.from(at('d-')), names[1] as Buffer, Buffer.from('/'), first]), 'x');
-    const [source] = findWithParents({ fd: directory.number }, [`d-*/caf[^é]`]);
-    const walked = [...walkSource(root, source as NonNullable<typeof source>)].map(({ path }) =>
-      path.toString('latin1'),
-    );
-    const [, second] = names.map((name) => name.toString('latin1')) as [string, string];
-    expect(walked).toEqual(['', `d-${second}`, `d-${second}/${first.toString('latin1')}`, `d-${second}/${second}`]);
+    const [source] = findWithParents(root, ['d-*/c*']);
+    const walked = [...walkSource(root, source as NonNullable<typeof source>)].map(({ path }) => path.toString('hex'));
+    const both = names.flatMap((name) => [
+      `d-${name.toString('latin1')}`,
+      `d-${name.toString('latin1')}/${name.toString('latin1')}`,
+    ]);
+    expect(walked).toEqual(['', ...both.map((path) => Buffer.from(path, 'latin1').toString('hex'))]);
   });
 
   it('is found once, however many ways lead there', () => {
