@@ -42,6 +42,7 @@ beforeAll(async () => {
       response.write('half');
       setTimeout(() => response.destroy(), 20);
     } else if (path === '/never') response.write('waits');
+    else if (path === '/silent') return;
     else if (/^\/(file\.txt|d\/|%2e%2e%2fup|dir%2Fup)/i.test(path)) {
       response.writeHead(200, { 'last-modified': 'Sat, 03 Oct 2020 10:00:00 GMT' }).end('fetched');
     } else response.writeHead(path === '/gone' ? 404 : 500).end();
@@ -127,6 +128,23 @@ describe.skipIf(!root)(`an address in a step add${needs}`, () => {
     expect(await reason(build([{ ...step, checksum: sha256('other') }], options))).toBe('wrongDigest');
     expect(await reason(build([{ ...step, checksum: 'md5:0' }]))).toMatch(/unsupported|badName/);
     expect(await reason(build([{ add: [...step.add, ...step.add], to: '/', checksum }]))).toBe('badStep');
+  });
+
+  it('that says nothing, or never ends, is given up', async () => {
+    for (const path of ['silent', 'never']) {
+      const begun = performance.now();
+      expect(await reason(build([{ add: [`${origin}/${path}`], to: '/d/' }], { fetchTimeout: 200 }))).toBe('network');
+      expect(performance.now() - begun).toBeLessThan(5000);
+    }
+    const step = { add: [`${origin}/file.txt`], to: '/d/' };
+    expect(await reason(build([step], { fetchLimit: 6 }))).toBe('tooLarge');
+    await build([step], { fetchLimit: 7 });
+    const refused = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' });
+    for (const value of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, '5' as unknown as number]) {
+      await expect(build([step], { fetchTimeout: value })).rejects.toThrow(refused);
+      await expect(build([step], { fetchLimit: value })).rejects.toThrow(refused);
+    }
+    expect(readdirSync(join(folder, 'images/.iso/partial'))).toEqual([]);
   });
 
   it('that cannot be fetched, or whose name means something else, is a typed error, and nothing stays', async () => {

@@ -9,6 +9,10 @@ export interface FetchOptions {
   spool: string;
   /** `sha256:…` that it must have. */
   checksum?: string | undefined;
+  /** Most bytes; more are `tooLarge`. */
+  limit: number;
+  /** Milliseconds in which something must come. */
+  timeout: number;
   /** Does it. */
   fetch: typeof globalThis.fetch;
   signal?: AbortSignal | undefined;
@@ -56,15 +60,15 @@ export function addressName(address: string): string {
  * @param address - of http or https
  * @param options - see {@link FetchOptions}
  * @returns the file
- * @throws {@link ImageError} `notFound`, `network`, `wrongDigest`; KernelError `ENOSPC` …; the signal's reason
+ * @throws {@link ImageError} `notFound`, `network`, `tooLarge`, `wrongDigest`; KernelError `ENOSPC` …; the signal's reason
  */
 export async function fetchFile(address: string, options: FetchOptions): Promise<FetchedFile> {
-  const { spool, checksum, fetch, signal } = options;
+  const { spool, checksum, signal } = options;
   const hasher = new Hasher(checksum === undefined ? undefined : splitDigest(checksum).algorithm);
   const file = await kernel(open(spool, 'wx+', 0o600));
   try {
     await kernel(unlink(spool));
-    const mtime = await receive(file, hasher, address, fetch, signal);
+    const mtime = await receive(file, hasher, address, options);
     const { size } = hasher;
     const digest = hasher.digest();
     if (checksum !== undefined && digest !== checksum) {
@@ -82,41 +86,50 @@ async function receive(
   file: FileHandle,
   hasher: Hasher,
   address: string,
-  fetch: typeof globalThis.fetch,
-  signal: AbortSignal | undefined,
+  { fetch, signal, limit, timeout }: FetchOptions,
 ): Promise<bigint> {
+  const idle = new AbortController();
+  // Every piece that comes begins the time anew.
+  const late = setTimeout(() => idle.abort(new Error(`nothing comes for ${timeout} ms`)), timeout);
   const broken = (error: unknown) => {
     const { cause } = error as Error;
-    const why = cause instanceof Error ? cause.message : String((error as Error).message);
+    const known = idle.signal.aborted ? idle.signal.reason : cause instanceof Error ? cause : error;
+    const why = (known as Error).message;
     return new ImageError('network', `${address} cannot be fetched: ${why}`, { subject: address, cause: error });
   };
-  const response = await fetch(address, signal ? { signal } : {}).catch((error: unknown) => {
-    throw broken(error);
-  });
-  if (!response.ok) {
-    await response.body?.cancel();
-    const reason = response.status === 404 || response.status === 410 ? 'notFound' : 'network';
-    throw new ImageError(reason, `${address} is answered by ${response.status} ${response.statusText}`.trim(), {
-      status: response.status,
-      subject: address,
-    });
-  }
-  const body = response.body?.getReader();
+  let body: ReadableStreamDefaultReader<Uint8Array> | undefined;
   try {
+    const either = signal ? AbortSignal.any([signal, idle.signal]) : idle.signal;
+    const response = await fetch(address, { signal: either }).catch((error: unknown) => {
+      throw broken(error);
+    });
+    body = response.body?.getReader();
+    if (!response.ok) {
+      const reason = response.status === 404 || response.status === 410 ? 'notFound' : 'network';
+      throw new ImageError(reason, `${address} is answered by ${response.status} ${response.statusText}`.trim(), {
+        status: response.status,
+        subject: address,
+      });
+    }
     for (;;) {
       const piece = await body?.read().catch((error: unknown) => {
         throw broken(error);
       });
       if (!piece || piece.done) break;
-      const bytes = piece.value as Uint8Array;
+      late.refresh();
+      const bytes = piece.value;
+      if (hasher.size + bytes.length > limit) {
+        throw new ImageError('tooLarge', `${address} has more than ${limit} bytes`, { subject: address });
+      }
       for (let at = 0; at < bytes.length; ) {
         at += (await kernel(file.write(bytes, at, bytes.length - at))).bytesWritten;
       }
       hasher.update(bytes);
     }
+    const changed = Date.parse(response.headers.get('last-modified') ?? '');
+    return Number.isNaN(changed) || changed < 0 ? 0n : BigInt(changed) * 1_000_000n;
   } finally {
+    clearTimeout(late);
     void body?.cancel().catch(() => {});
   }
-  const changed = Date.parse(response.headers.get('last-modified') ?? '');
-  return Number.isNaN(changed) || changed < 0 ? 0n : BigInt(changed) * 1_000_000n;
 }

@@ -41,6 +41,10 @@ export interface BuildOptions {
   execute?: BuildExecutor;
   /** Fetches what a step `add` names by its address; default is Node's own. */
   fetch?: typeof globalThis.fetch;
+  /** Milliseconds in which something of it must come; default 60 seconds. */
+  fetchTimeout?: number;
+  /** Most bytes of one file that is fetched; default 1 TiB. */
+  fetchLimit?: number;
   /** Finds what a stage begins with, or a copy is `from`; default is what the layout has by that name. */
   image?: (name: string, platform: string | undefined) => Promise<Image>;
   /** Stage to end with, by name or number; default is the last one. Stages that it does not need are not built. */

@@ -26,6 +26,20 @@ describe('a pattern of names', () => {
   });
 });
 
+describe('a pattern of many stars', () => {
+  it('ends on names that it nearly matches', () => {
+    const name = 'a'.repeat(250);
+    const begun = performance.now();
+    expect(namePattern(`${'*a'.repeat(100)}*b`).test(name)).toBe(false);
+    expect(namePattern(`${'*a'.repeat(100)}*`).test(name)).toBe(true);
+    const path = Array(2000).fill('a').join('/');
+    const lines = [`${'*a'.repeat(30)}*b`, `${'**/a/'.repeat(30)}b`, `${'**a'.repeat(30)}**b`];
+    expect(ignorePatterns(lines).ignored(path)).toBe(false);
+    expect(ignorePatterns([`${'**/a/'.repeat(30)}a`]).ignored(path)).toBe(true);
+    expect(performance.now() - begun).toBeLessThan(5000);
+  });
+});
+
 describe('what .dockerignore leaves out', () => {
   const out = (lines: string[], path: string) => ignorePatterns(lines).ignored(path);
 
@@ -57,6 +71,13 @@ describe('what .dockerignore leaves out', () => {
     [['', '   '], 'x', false],
   ])('%j of %s: %s', (lines, path, ignored) => {
     expect(out(lines, path)).toBe(ignored);
+  });
+
+  it('is a list of texts', () => {
+    const refused = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' });
+    for (const lines of [[5], ['a', null], 'a', { 0: 'a' }]) {
+      expect(() => ignorePatterns(lines as string[])).toThrow(refused);
+    }
   });
 
   it('names the line that is no pattern', () => {

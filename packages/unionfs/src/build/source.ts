@@ -28,7 +28,7 @@ export interface Source {
   /** Where it is below the root, symbolic links resolved; empty for the root. */
   real: Buffer;
   stat: Stat;
-  /** Of a directory no more than these paths in it, with the directories that they lie in. */
+  /** Of a directory no more than these paths in it, their bytes as latin1, with the directories that they lie in. */
   only?: readonly string[];
 }
 
@@ -59,15 +59,19 @@ export function findSources(root: SourceRoot, text: string, options: { deep?: bo
     .normalize(`/${text}`)
     .split('/')
     .filter((part) => part !== '');
-  let paths: string[][] = [[]];
-  for (const part of parts) {
-    if (options.deep && part === '**') paths = paths.flatMap((path) => descend(root, path));
-    else if (isPattern(part)) paths = paths.flatMap((path) => expand(root, path, part));
-    else paths = paths.map((path) => [...path, part]);
+  let paths: Buffer[] = [EMPTY];
+  for (const [i, part] of parts.entries()) {
+    const deep = options.deep && part === '**';
+    if (deep && parts[i - 1] === part) continue;
+    // A directory that several ways lead to holds the same by each: it is looked at once, else their number grows with each part.
+    const seen = new Set<string>();
+    if (deep) paths = paths.flatMap((path) => descend(root, path, seen));
+    else if (isPattern(part)) paths = paths.flatMap((path) => expand(root, path, part, seen));
+    else paths = paths.map((path) => join(path, Buffer.from(part)));
   }
   const strict = !parts.some(isPattern);
   return paths.flatMap((path) => {
-    const found = resolve(root, Buffer.from(path.join('/')));
+    const found = resolve(root, path);
     if (typeof found !== 'number') return [found];
     if (strict) throw new KernelError(found, { syscall: 'openat2', path: text, hint: notThere(found) });
     return [];
@@ -97,7 +101,7 @@ export function findWithParents(root: SourceRoot, texts: readonly string[]): Sou
       if (top.real.length && !real.subarray(0, top.real.length + 1).equals(Buffer.concat([top.real, SLASH]))) {
         throw new ImageError('badStep', `${JSON.stringify(text)} leads out of ${JSON.stringify(String(top.real))}`);
       }
-      into.only.push(String(top.real.length ? real.subarray(top.real.length + 1) : real));
+      into.only.push((top.real.length ? real.subarray(top.real.length + 1) : real).toString('latin1'));
     }
   }
   return [...tops.values()];
@@ -110,35 +114,48 @@ function notThere(errno: number): string {
 }
 
 /** Names of a directory that match. */
-function expand(root: SourceRoot, path: string[], part: string): string[][] {
+function expand(root: SourceRoot, path: Buffer, part: string, seen: Set<string>): Buffer[] {
   const pattern = namePattern(part);
-  const fd = tryOpenInRoot(root.fd, Buffer.from(path.join('/')), O.RDONLY | O.DIRECTORY);
+  const fd = tryOpenInRoot(root.fd, path, O.RDONLY | O.DIRECTORY);
   if (fd < 0) return [];
   try {
+    if (!isNew(seen, root, fd)) return [];
     return readDirectory(fd)
       .map(({ name }) => name)
       .sort(Buffer.compare)
-      .map(String)
-      .filter((name) => pattern.test(name))
-      .map((name) => [...path, name]);
+      .filter((name) => pattern.test(String(name)))
+      .map((name) => join(path, name));
   } finally {
     close(fd);
   }
 }
 
 /** A directory, and all directories in it. */
-function descend(root: SourceRoot, path: string[]): string[][] {
-  const fd = tryOpenInRoot(root.fd, Buffer.from(path.join('/')), O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
+function descend(root: SourceRoot, path: Buffer, seen: Set<string>): Buffer[] {
+  const fd = tryOpenInRoot(root.fd, path, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
   if (fd < 0) return [];
   try {
+    if (!isNew(seen, root, fd)) return [];
     const below = readDirectory(fd)
       .map(({ name }) => name)
       .sort(Buffer.compare)
-      .flatMap((name) => descend(root, [...path, String(name)]));
+      .flatMap((name) => descend(root, join(path, name), seen));
     return [path, ...below];
   } finally {
     close(fd);
   }
+}
+
+/** Whether a directory was not seen yet; it is from now on. */
+function isNew(seen: Set<string>, root: SourceRoot, fd: number): boolean {
+  const real = realPath(root.fd, fd).toString('latin1');
+  if (seen.has(real)) return false;
+  seen.add(real);
+  return true;
+}
+
+function join(path: Buffer, name: Buffer): Buffer {
+  return path.length ? Buffer.concat([path, SLASH, name]) : name;
 }
 
 function resolve(root: SourceRoot, path: Buffer): Source | number {
@@ -181,11 +198,11 @@ type Select = (full: Buffer, path: Buffer) => 'in' | 'out' | 'above';
 function selection(root: SourceRoot, { only }: Source): Select {
   const { excluded } = root;
   return (full, path) => {
-    const text = String(path);
-    const wanted = !only || only.some((each) => each === '' || text === each || text.startsWith(`${each}/`));
-    if (!wanted && !only?.some((each) => each.startsWith(`${text}/`))) return 'out';
+    const bytes = path.toString('latin1');
+    const wanted = !only || only.some((each) => each === '' || bytes === each || bytes.startsWith(`${each}/`));
+    if (!wanted && !only?.some((each) => each.startsWith(`${bytes}/`))) return 'out';
     const ignored = root.ignored?.(String(full)) ?? false;
-    const left = excluded?.ignored(text) ?? false;
+    const left = excluded?.ignored(String(path)) ?? false;
     if ((ignored && !root.mayHold) || (left && !excluded?.mayHold)) return 'out';
     return wanted && !ignored && !left ? 'in' : 'above';
   };

@@ -267,8 +267,15 @@ export class StageBuilder {
       source,
       maker: this.#maker,
       fetchFile: async (address, checksum) => {
-        const { layout, fetch = globalThis.fetch, signal } = this.#options;
-        return await fetchFile(address, { checksum, fetch, signal, spool: await layout.content.temporary() });
+        const { layout, fetch = globalThis.fetch, fetchTimeout = 60_000, fetchLimit = 2 ** 40, signal } = this.#options;
+        const limits = { timeout: fetchTimeout, limit: fetchLimit };
+        return await fetchFile(address, {
+          checksum,
+          fetch,
+          ...limits,
+          signal,
+          spool: await layout.content.temporary(),
+        });
       },
       once: (keys, make) => this.#once(built, step, keys, make, tell),
     });

@@ -38,7 +38,7 @@ export function detectCompression(bytes: Uint8Array): Compression {
       });
     }
   }
-  return starts(MAGIC.gzip) ? 'gzip' : starts(MAGIC.zstd) ? 'zstd' : 'none';
+  return starts(MAGIC.gzip) ? 'gzip' : starts(MAGIC.zstd) || isSkippable(bytes) ? 'zstd' : 'none';
 }
 
 /**
@@ -107,6 +107,13 @@ export function compressor(compression: Compression, level?: number): Transform 
   throw new UnsupportedError('writing zstd', 'the zlib of this Node has no zstd', { since: 'Node 22.15' });
 }
 
+/** Whether these are frames that zstd passes over, of which an archive may begin with some. */
+function isSkippable(bytes: Uint8Array): boolean {
+  const [first = 0, ...rest] = bytes.subarray(0, 4);
+  return first >> 4 === 5 && SKIPPABLE.equals(Buffer.from(rest));
+}
+
+const SKIPPABLE = Buffer.from([0x2a, 0x4d, 0x18]);
 const CHUNK = 256 * 1024;
 
 function unzstd(): Transform {

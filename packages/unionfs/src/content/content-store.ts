@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { constants, type FileHandle, mkdir, open, readdir, stat, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { openBeneath } from '../file/beneath.js';
 import { lockFile, tryLock } from '../file/lock.js';
 import { isMissing, kernel, syncDirectory } from '../file/node.js';
 import { abortable } from './abortable.js';
@@ -12,6 +13,8 @@ import { type Blob, Ingest, type IngestOptions } from './ingest.js';
 export interface ContentStoreOptions {
   /** Whether a blob survives a power cut once it is written (default); false for what is thrown away. */
   durable?: boolean;
+  /** @internal Reads what somebody else has made: no symbolic link in it is followed. */
+  foreign?: boolean;
 }
 
 /** How {@link ContentStore.write} works. */
@@ -50,11 +53,13 @@ export class ContentStore {
   /** Where it lies. */
   readonly directory: string;
   readonly #durable: boolean;
+  readonly #foreign: boolean;
   readonly #made = new Map<string, Promise<void>>();
 
-  private constructor(directory: string, durable: boolean) {
+  private constructor(directory: string, durable: boolean, foreign: boolean) {
     this.directory = directory;
     this.#durable = durable;
+    this.#foreign = foreign;
   }
 
   /**
@@ -65,8 +70,8 @@ export class ContentStore {
    * @returns the store; it holds nothing open
    */
   static async open(directory: string, options: ContentStoreOptions = {}): Promise<ContentStore> {
-    const { durable = true } = options;
-    return new ContentStore(directory, durable);
+    const { durable = true, foreign = false } = options;
+    return new ContentStore(directory, durable, foreign);
   }
 
   /**
@@ -77,8 +82,7 @@ export class ContentStore {
    * @throws {@link ImageError} `badName`, `unsupported` for what is no digest
    */
   path(digest: string): string {
-    const { algorithm, hex } = splitDigest(digest);
-    return join(this.directory, 'blobs', algorithm, hex);
+    return join(this.directory, below(digest));
   }
 
   /**
@@ -89,6 +93,10 @@ export class ContentStore {
    */
   async size(digest: string): Promise<number | undefined> {
     try {
+      if (this.#foreign) {
+        await using file = await openBeneath(this.directory, below(digest));
+        return file && (await kernel(file.stat())).size;
+      }
       const found = await kernel(stat(this.path(digest)));
       return found.isFile() ? found.size : undefined;
     } catch (error) {
@@ -302,6 +310,11 @@ export class ContentStore {
 
   async #open(digest: string): Promise<FileHandle> {
     try {
+      if (this.#foreign) {
+        const file = await openBeneath(this.directory, below(digest));
+        if (file) return file;
+        throw new ImageError('notFound', `no file: ${this.path(digest)}`, { digest });
+      }
       // Layouts of others may hold what would be waited for.
       return await kernel(open(this.path(digest), constants.O_RDONLY | constants.O_NONBLOCK));
     } catch (error) {
@@ -334,6 +347,12 @@ async function names(directory: string): Promise<string[]> {
     if (isMissing(error) || (error as { code?: string }).code === 'ENOTDIR') return [];
     throw error;
   }
+}
+
+/** Where a blob lies in the directory. */
+function below(digest: string): string {
+  const { algorithm, hex } = splitDigest(digest);
+  return join('blobs', algorithm, hex);
 }
 
 function isDigest(text: string): boolean {

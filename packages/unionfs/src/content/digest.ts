@@ -35,10 +35,22 @@ export function splitDigest(digest: string): { algorithm: DigestAlgorithm; hex: 
  * The digest of some bytes.
  *
  * @param bytes - all of them
- * @returns `sha256:…`
+ * @param algorithm - of the digest
+ * @returns for example `sha256:…`
  */
-export function digestOf(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+export function digestOf(bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): string {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+}
+
+/**
+ * The algorithm of a digest that somebody else tells.
+ *
+ * @param digest - whatever it is
+ * @returns the algorithm; nothing for one that is not known here
+ */
+export function algorithmOf(digest: string): DigestAlgorithm | undefined {
+  const algorithm = digest.slice(0, Math.max(digest.indexOf(':'), 0));
+  return Object.hasOwn(ALGORITHMS, algorithm) ? (algorithm as DigestAlgorithm) : undefined;
 }
 
 /** Hashes bytes as they come. */

@@ -120,9 +120,9 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    throw new ImageError('badDocument', `${what} is no JSON: ${(error as Error).message.slice(0, 200)}`, {
-      cause: error,
-    });
+    // No more of what the error says: it shows some of the text, which may be no document at all, or a secret.
+    const where = / position \d+/.exec((error as Error).message)?.[0];
+    throw new ImageError('badDocument', `${what} is no JSON${where ? ` at${where}` : ''}`);
   }
 }
 

@@ -6,12 +6,14 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { inspect } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ImageError } from '../content/error.js';
@@ -575,8 +577,41 @@ describe('an image that should not come in', () => {
     expect(await why(importImages(layout, at('dir')))).toBe('notFound');
     rmSync(layer);
     symlinkSync('/etc/passwd', layer);
-    expect(['wrongSize', 'wrongDigest']).toContain(await why(importImages(layout, at('dir'))));
+    expect(await why(importImages(layout, at('dir')))).toBe('notFound');
     expect(await layout.list()).toEqual([]);
+  });
+
+  it.each(['oci-layout', 'index.json', 'blobs', 'blobs/sha256', 'each blob'])(
+    'a directory that leads out by a link: %s',
+    async (link) => {
+      const image = good();
+      for (const { path, content } of oci(image)) {
+        mkdirSync(dirname(at(`dir/${path}`)), { recursive: true });
+        writeFileSync(at(`dir/${path}`), content ?? '');
+      }
+      const moved =
+        link === 'each blob' ? readdirSync(at('dir/blobs/sha256')).map((name) => `blobs/sha256/${name}`) : [link];
+      mkdirSync(at('out'));
+      for (const [i, name] of moved.entries()) {
+        renameSync(at(`dir/${name}`), at(`out/${i}`));
+        symlinkSync(at(`out/${i}`), at(`dir/${name}`));
+      }
+      expect(await why(importImages(layout, at('dir')))).toBe(
+        link.startsWith('oci') || link.startsWith('index') ? 'badArchive' : 'notFound',
+      );
+      expect(await layout.list()).toEqual([]);
+    },
+  );
+
+  it('tells nothing of what is no document', async () => {
+    mkdirSync(at('dir'));
+    for (const name of ['oci-layout', 'index.json']) {
+      writeFileSync(at(`dir/${name}`), 'root:x:0:0:secret');
+      const error = await importImages(layout, at('dir')).catch((caught: unknown) => caught);
+      expect(ImageError.is(error, 'badDocument')).toBe(true);
+      expect(inspect(error)).not.toMatch(/root|secret/);
+      writeFileSync(at('dir/oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+    }
   });
 
   it('finds what went bad after it came in', async () => {

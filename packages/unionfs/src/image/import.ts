@@ -55,7 +55,7 @@ export interface Imported {
 /**
  * Brings images into a layout: an OCI image layout (a directory, or an archive of one), what `docker save` writes, or a root file
  * system as a tar archive, which becomes an image of one layer. Which it is, it finds out; archives may be compressed with gzip or zstd.
- * Digests, sizes and diffIDs have been checked before any image has a name. Blobs stay what they are, byte for byte.
+ * Symbolic links in a directory are not followed. Digests, sizes and diffIDs have been checked before any image has a name. Blobs stay what they are, byte for byte.
  *
  * @param layout - where they go
  * @param source - path of a directory or an archive, or an archive's bytes as they come
@@ -109,7 +109,7 @@ export async function importImages(
 }
 
 async function fromDirectory(layout: ImageLayout, path: string, options: ImportOptions): Promise<Imported> {
-  const from = await ImageLayout.open(path);
+  const from = await ImageLayout.open(path, { foreign: true });
   const source = contentSource(from.content);
   const entries = (await from.list()).map(({ descriptor }) => descriptor);
   return { format: 'oci', images: await take(layout, source, entries, options) };

@@ -5,6 +5,7 @@ import { ContentStore } from '../content/content-store.js';
 import { ImageError } from '../content/error.js';
 import type { Blob } from '../content/ingest.js';
 import { checkArgument } from '../file/argument.js';
+import { openBeneath } from '../file/beneath.js';
 import { isMissing, kernel, syncDirectory } from '../file/node.js';
 import {
   type Descriptor,
@@ -27,6 +28,8 @@ export interface LayoutOptions {
   create?: boolean;
   /** Whether images survive a power cut once they have a name (default); false for what is thrown away. */
   durable?: boolean;
+  /** @internal Reads what somebody else has made: no symbolic link in it is followed. */
+  foreign?: boolean;
 }
 
 /** Something in a layout's index: an image, or an index of several. */
@@ -68,10 +71,12 @@ export class ImageLayout {
   /** The blobs of its images. */
   readonly content: ContentStore;
   readonly #durable: boolean;
+  readonly #foreign: boolean;
 
-  private constructor(content: ContentStore, durable: boolean) {
+  private constructor(content: ContentStore, durable: boolean, foreign: boolean) {
     this.content = content;
     this.#durable = durable;
+    this.#foreign = foreign;
   }
 
   /**
@@ -84,14 +89,14 @@ export class ImageLayout {
    */
   static async open(directory: string, options: LayoutOptions = {}): Promise<ImageLayout> {
     checkArgument('directory', directory, 'a path');
-    const { create = false, durable = true } = options;
-    const content = await ContentStore.open(directory, { durable });
-    const layout = new ImageLayout(content, durable);
-    const version = await readSmall(join(directory, 'oci-layout'), 1 << 16);
+    const { create = false, durable = true, foreign = false } = options;
+    const content = await ContentStore.open(directory, { durable, foreign });
+    const layout = new ImageLayout(content, durable, foreign);
+    const version = await readSmall(directory, 'oci-layout', 1 << 16, foreign);
     if (version) checkVersion(version);
     else if (create) {
       using _ = await content.lock('index', 'exclusive');
-      if (!(await readSmall(join(directory, 'index.json'), INDEX_MAX))) await layout.#writeIndex([]);
+      if (!(await readSmall(directory, 'index.json', INDEX_MAX, foreign))) await layout.#writeIndex([]);
       await layout.#writeFile('oci-layout', VERSION);
     } else throw new ImageError('badArchive', `no image layout: ${directory}`, { subject: directory });
     return layout;
@@ -299,8 +304,9 @@ export class ImageLayout {
   }
 
   async #readIndex(): Promise<Descriptor[]> {
-    const path = join(this.content.directory, 'index.json');
-    const bytes = await readSmall(path, INDEX_MAX);
+    const { directory } = this.content;
+    const bytes = await readSmall(directory, 'index.json', INDEX_MAX, this.#foreign);
+    const path = join(directory, 'index.json');
     if (!bytes) throw new ImageError('badArchive', `an image layout without index.json: ${path}`, { subject: path });
     return parseIndex(bytes).manifests;
   }
@@ -356,8 +362,21 @@ function nameOf({ annotations = {} }: Descriptor): string | undefined {
 }
 
 /** A small file, or nothing where there is none. */
-async function readSmall(path: string, limit: number): Promise<Buffer | undefined> {
+async function readSmall(
+  directory: string,
+  name: string,
+  limit: number,
+  foreign: boolean,
+): Promise<Buffer | undefined> {
+  const path = join(directory, name);
   try {
+    if (foreign) {
+      await using file = await openBeneath(directory, name);
+      if (!file) throw new ImageError('badArchive', `no file: ${path}`, { subject: path });
+      const { size } = await kernel(file.stat());
+      if (size > limit) throw new ImageError('tooLarge', `${path} has ${size} bytes, ${limit} are allowed`);
+      return await kernel(file.readFile());
+    }
     const found = await kernel(stat(path));
     if (!found.isFile()) throw new ImageError('badArchive', `no file: ${path}`, { subject: path });
     const { size } = found;

@@ -22,7 +22,7 @@ export interface EndpointOptions {
   credentials: () => Promise<Credentials | undefined>;
   /** Whether bytes may go over plain http; to this machine itself they always may. */
   plainHttp: boolean;
-  /** Milliseconds in which something must come. */
+  /** Milliseconds in which something must come, and all of a small answer. */
   timeout: number;
   fetch: typeof globalThis.fetch;
 }
@@ -79,14 +79,18 @@ export class Endpoint {
     }
   }
 
-  /** The pieces of an answer's body; a pause that is too long ends it. */
-  async *body(response: Response, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void, undefined> {
+  /** The pieces of an answer's body; a pause that is too long ends it, and the time `until` which it must be whole. */
+  async *body(
+    response: Response,
+    signal: AbortSignal | undefined,
+    until = Number.POSITIVE_INFINITY,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     if (!response.body) return;
     const reader = response.body.getReader();
     let over = false;
     try {
       for (;;) {
-        const item = await this.#inTime(reader.read(), signal);
+        const item = await this.#inTime(reader.read(), signal, until);
         over = item.done;
         if (item.done) return;
         yield item.value;
@@ -100,18 +104,19 @@ export class Endpoint {
   }
 
   /**
-   * A small body.
+   * A small body, which must be whole in the time in which anything must come.
    *
    * @param response - its answer
    * @param limit - most bytes
    * @param signal - gives up
    * @returns all of it
-   * @throws {@link ImageError} `tooLarge`
+   * @throws {@link ImageError} `tooLarge`, `network`
    */
   async read(response: Response, limit: number, signal?: AbortSignal): Promise<Buffer> {
     const parts: Uint8Array[] = [];
     let size = 0;
-    for await (const bytes of this.body(response, signal)) {
+    const until = performance.now() + this.#options.timeout;
+    for await (const bytes of this.body(response, signal, until)) {
       size += bytes.length;
       if (size > limit) {
         throw new ImageError('tooLarge', `${this.address.host} answers with more than ${limit} bytes`);
@@ -261,7 +266,9 @@ export class Endpoint {
     });
   }
 
-  async #inTime<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  async #inTime<T>(work: Promise<T>, signal: AbortSignal | undefined, until = Number.POSITIVE_INFINITY): Promise<T> {
+    const { timeout } = this.#options;
+    const left = until - performance.now();
     // Whoever wins: what comes later is nobody's surprise.
     work.catch(() => {});
     signal?.throwIfAborted();
@@ -271,9 +278,10 @@ export class Endpoint {
       abort = () => reject(signal?.reason);
       signal?.addEventListener('abort', abort, { once: true });
     });
-    const late = setTimeout(this.#options.timeout, undefined, { signal: stop.signal }).then(
+    const late = setTimeout(Math.max(Math.min(timeout, left), 0), undefined, { signal: stop.signal }).then(
       () => {
-        throw new ImageError('network', `${this.address.host} says nothing for ${this.#options.timeout} ms`);
+        const what = left < timeout ? 'does not come to an end in' : 'says nothing for';
+        throw new ImageError('network', `${this.address.host} ${what} ${timeout} ms`);
       },
       () => new Promise<never>(() => {}),
     );

@@ -1,6 +1,6 @@
 // Against Debian's registry, and against one that lies. All on this machine's loopback.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -219,6 +219,12 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
     return pullImage(layout, `${host}/a:1`, { timeout: 2000, ...options });
   };
 
+  /** Something comes again and again, and never the end. */
+  const drip = (response: ServerResponse) => {
+    response.write(' ');
+    if (!response.destroyed) void setTimeout(20).then(() => drip(response));
+  };
+
   const lies: [name: string, expected: string, answer: Answer, options?: object][] = [
     [
       'another manifest than its digest',
@@ -358,6 +364,19 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
         response.write(image.blobs.get(layer.digest)?.subarray(0, 1000), () => response.destroy());
       },
     ],
+    [
+      'two thirds of a layer, again and again',
+      'network',
+      (request, response, path) => {
+        if (!isLayer(path)) return honest(request, response, path);
+        if (request.headers.range) return void response.writeHead(416).end();
+        response.writeHead(200, { 'content-length': layer.size });
+        const part = image.blobs.get(layer.digest)?.subarray(0, 2 << 20);
+        response.write(part, () => void setTimeout(50).then(() => response.destroy()));
+      },
+    ],
+    ['a manifest that drips', 'network', (_, response) => drip(response.writeHead(200)), { timeout: 200 }],
+    ['a refusal that drips', 'notFound', (_, response) => drip(response.writeHead(404)), { timeout: 200 }],
     ['nothing at all', 'network', () => {}, { timeout: 200 }],
     [
       'a layer that stops',
@@ -380,6 +399,36 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
       expect(existsSync(at('layout/.iso/partial')) ? readdirSync(at('layout/.iso/partial')) : []).toEqual([]);
     });
   }
+
+  it('another manifest than a digest of sha512', async () => {
+    const bytes = image.blobs.get(image.descriptor.digest) as Buffer;
+    const sha512 = (of: Buffer) => `sha512:${createHash('sha512').update(of).digest('hex')}`;
+    const headers: Record<string, string> = { 'content-type': MEDIA_TYPE.manifest };
+    let asked = 0;
+    const host = await serve((request, response, path) => {
+      asked++;
+      if (!path.startsWith('manifests/')) return honest(request, response, path);
+      response.writeHead(200, headers).end(bytes);
+    });
+    const pullBy = async (reference: string, options: object = {}) =>
+      pullImage(await open('by'), `${host}/a${reference}`, options);
+    const wrong = sha512(Buffer.from('another'));
+    expect(await why(pullBy(`@${wrong}`))).toBe('wrongDigest');
+    expect(await why(pullBy(`@${wrong}`, { mirrors: [`http://${host}`] }))).toBe('wrongDigest');
+    const { descriptor } = await pullBy(`@${sha512(bytes)}`);
+    expect(descriptor.digest).toBe(sha512(bytes));
+    await (await (await open('by')).image(descriptor)).verify();
+    headers['docker-content-digest'] = wrong;
+    expect(await why(pullBy(':1'))).toBe('wrongDigest');
+    headers['docker-content-digest'] = sha512(bytes);
+    expect((await pullBy(':1')).descriptor.digest).toBe(image.descriptor.digest);
+    asked = 0;
+    const registry = new Registry(host);
+    expect(await why(registry.document('a', `sha384:${'0'.repeat(96)}`))).toBe('unsupported');
+    expect(await why(registry.document('a', 'sha512:0'))).toBe('badName');
+    expect(await why(pullBy(`@md5:${'0'.repeat(32)}`))).toBe('unsupported');
+    expect(asked).toBe(0);
+  });
 
   it('is one that cannot be reached', async () => {
     const host = await serve(() => {});
@@ -479,6 +528,15 @@ describe('a registry that lies', { timeout: 60_000 }, () => {
     expect(asked).toContain('manifests/1');
     expect(real).toEqual([`blobs/${layer.digest}`]);
   });
+
+  it.each([0, -1, 0.5, 70_000.5, Number.NaN, Number.POSITIVE_INFINITY, '70000'])(
+    'is sent no pieces of %j bytes',
+    async (size) => {
+      const refused = expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' });
+      const chunkSize = size as number;
+      await expect(pushImage(await open('layout'), 'localhost:1/a:1', { chunkSize })).rejects.toThrow(refused);
+    },
+  );
 
   it('sends an upload elsewhere', async () => {
     const host = await serve((request, response) => {

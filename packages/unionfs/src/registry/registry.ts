@@ -1,5 +1,5 @@
 import type { ContentStore } from '../content/content-store.js';
-import { digestOf } from '../content/digest.js';
+import { algorithmOf, digestOf, splitDigest } from '../content/digest.js';
 import { ImageError } from '../content/error.js';
 import type { Ingest } from '../content/ingest.js';
 import type { BlobSource, CopyBlobOptions } from '../image/admit.js';
@@ -18,7 +18,7 @@ export interface RegistryOptions {
    * Lets bytes and credentials go over plain http: then the registry is spoken to so. This machine itself always is, unless this is false.
    */
   plainHttp?: boolean;
-  /** Milliseconds in which something must come; default 60 seconds. */
+  /** Milliseconds in which something must come, and all of a small answer (a manifest, an error); default 60 seconds. */
   timeout?: number;
   /** Another fetch: of a proxy, of authorities of your own. */
   fetch?: typeof globalThis.fetch;
@@ -26,7 +26,7 @@ export interface RegistryOptions {
 
 /** Docker's registry is reached under another name than it is called by. */
 const HUB = 'registry-1.docker.io';
-/** Times that a transfer may break off without this many bytes of progress in between. */
+/** Times that a transfer may break off without this many bytes in between that had never come before, and may begin anew. */
 const RETRIES = { tries: 5, progress: 1 << 20, pause: 100 } as const;
 const PAGES_MAX = 1000;
 
@@ -53,7 +53,8 @@ export class Registry {
    * @param name - tag or digest
    * @param options - `signal` gives up
    * @returns the document with its descriptor; of its digest, where that was given
-   * @throws {@link ImageError} `notFound`, `unauthorized`, `denied`, `network`, `protocol`, `wrongDigest`, `tooLarge`
+   * @throws {@link ImageError} `notFound`, `unauthorized`, `denied`, `network`, `protocol`, `wrongDigest`, `tooLarge`; `unsupported`,
+   * `badName` for a digest that cannot be checked, before anything is asked
    */
   async document(
     repository: string,
@@ -61,20 +62,24 @@ export class Registry {
     options: { signal?: AbortSignal | undefined } = {},
   ): Promise<{ descriptor: Descriptor; bytes: Buffer }> {
     const { signal } = options;
+    const pinned = name.includes(':') ? splitDigest(name).algorithm : undefined;
     return await this.#first(repository, async (endpoint) => {
       const url = `v2/${repository}/manifests/${name}`;
       const headers = { accept: [...DOCUMENT_TYPES, '*/*;q=0.1'].join(', ') };
       const response = await endpoint.ask({ method: 'GET', url, headers, scope: pulling(repository), signal });
       if (response.status !== 200) throw await refusal(endpoint, response, `${repository}:${name}`);
       const bytes = await endpoint.read(response, DOCUMENT_MAX, signal);
-      const digest = digestOf(bytes);
       const told = response.headers.get('docker-content-digest');
-      const wanted = name.includes(':') ? name : told?.startsWith('sha256:') ? told : undefined;
-      if (wanted?.startsWith('sha256:') && wanted !== digest) {
-        throw new ImageError('wrongDigest', `${endpoint.address.host} gives ${digest} for ${wanted}`, {
-          digest: wanted,
+      const wanted = pinned ? name : told;
+      const algorithm = wanted === null ? undefined : algorithmOf(wanted);
+      const found = digestOf(bytes, algorithm);
+      if (algorithm && wanted !== found) {
+        throw new ImageError('wrongDigest', `${endpoint.address.host} gives ${found} for ${wanted?.slice(0, 200)}`, {
+          digest: wanted as string,
         });
       }
+      // Who asked by a digest finds it by that one; else it is called as all are.
+      const digest = pinned ? found : digestOf(bytes);
       const type = (response.headers.get('content-type') ?? '').split(';')[0]?.trim() ?? '';
       const mediaType = documentKind(type) ? type : ownType(bytes, type);
       return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
@@ -172,6 +177,13 @@ export class Registry {
     signal: AbortSignal | undefined,
     onProgress: ((bytes: number) => void) | undefined,
   ): Promise<void> {
+    let furthest = ingest.offset;
+    let restarts = 0;
+    const restart = async () => {
+      await ingest.restart();
+      if (++restarts < RETRIES.tries) return;
+      throw new ImageError('protocol', `${endpoint.address.host} begins a blob again and again`, { digest });
+    };
     for (let failures = 0; ; ) {
       if (size > 0 && ingest.offset === size) return;
       const from = ingest.offset;
@@ -185,10 +197,10 @@ export class Registry {
             throw new ImageError('protocol', `${endpoint.address.host} goes on at another place`);
           }
         } else if (response.status === 200) {
-          if (from) await ingest.restart();
+          if (from) await restart();
         } else if (response.status === 416) {
           await discard(response);
-          await ingest.restart();
+          await restart();
           throw new ImageError('network', `${endpoint.address.host} has no such part`);
         } else throw await refusal(endpoint, response, digest);
         for await (const bytes of endpoint.body(response, signal)) {
@@ -200,7 +212,10 @@ export class Registry {
       } catch (error) {
         signal?.throwIfAborted();
         if (!ImageError.is(error, 'network')) throw error;
-        failures = ingest.offset - from >= RETRIES.progress ? 1 : failures + 1;
+        // What came before counts once: else parts that are given again and again would go on for ever.
+        const further = ingest.offset - furthest >= RETRIES.progress;
+        if (further) furthest = ingest.offset;
+        failures = further ? 1 : failures + 1;
         if (failures >= RETRIES.tries) throw error;
         await wait(RETRIES.pause * 2 ** failures, signal);
       }

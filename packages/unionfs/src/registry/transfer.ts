@@ -1,3 +1,6 @@
+import { inspect } from 'node:util';
+import { invalid } from '@iso/sys';
+import { algorithmOf, digestOf } from '../content/digest.js';
 import { ImageError } from '../content/error.js';
 import { checkArgument } from '../file/argument.js';
 import { type AdmitOptions, admit } from '../image/admit.js';
@@ -60,7 +63,7 @@ export interface PushOptions extends RegistryOptions {
   from?: string;
   /** Repositories of the same registry that may have its blobs: those are not sent again. */
   mountFrom?: readonly string[];
-  /** Sends blobs in pieces of so many bytes; default in one. */
+  /** Sends blobs in pieces of so many bytes, a positive integer; default in one. */
   chunkSize?: number;
   signal?: AbortSignal;
   /** Told of blobs; those that the registry has are told whole. */
@@ -79,7 +82,7 @@ const SMALLEST_CHUNK = 64 << 10;
  * @param options - see {@link PushOptions}
  * @returns the descriptor that the registry has now
  * @throws {@link ImageError} `notFound` where the layout lacks a part of it, `unauthorized`, `denied`, `network`, `protocol`; the signal's
- * reason
+ * reason; `TypeError` for a `chunkSize` that is no positive integer
  */
 export async function pushImage(
   layout: ImageLayout,
@@ -88,6 +91,9 @@ export async function pushImage(
 ): Promise<Descriptor> {
   checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
   const { from, mountFrom = [], chunkSize, signal, onProgress, ...reached } = options;
+  if (chunkSize !== undefined && !(Number.isSafeInteger(chunkSize) && chunkSize > 0)) {
+    throw invalid(`not a number of bytes: ${inspect(chunkSize)}`);
+  }
   const parsed = parseReference(reference);
   const registry = new Registry(parsed.registry, { ...reached, mirrors: [] });
   using _ = await layout.content.hold({ signal });
@@ -139,7 +145,7 @@ class Push {
     if (response.status !== 201) throw await refusal(this.#endpoint, response, `${this.#repository}:${name}`);
     await discard(response);
     const told = response.headers.get('docker-content-digest');
-    if (told !== null && told !== descriptor.digest) {
+    if (told !== null && told !== digestOf(bytes, algorithmOf(told))) {
       throw new ImageError('wrongDigest', `the registry has ${told}, it was sent ${descriptor.digest}`);
     }
   }

@@ -111,6 +111,24 @@ describe.skipIf(!root)(`check${needs}`, () => {
     }
   });
 
+  it('says of what it only found what would be done', async () => {
+    const place = mkdtempSync(join(folder, 'store-'));
+    await using store = await openStore({ root: place, driver: 'overlay2', durability: 'none' });
+    await layer(store, 'd');
+    rmSync(join(place, 'snapshots/d'));
+    const said = async (repair: boolean) => {
+      const problems = await store.check({ repair });
+      return [
+        problems.map(({ kind, message, repaired }) => [kind, message, repaired]),
+        readdirSync(join(place, 'layers')).length,
+      ];
+    };
+    const found = [[['dangling', 'no snapshot has this layer; with repair: removed', false]], 1];
+    expect([await said(false), await said(false)]).toEqual([found, found]);
+    expect(await said(true)).toEqual([[['dangling', 'no snapshot has this layer; removed', true]], 0]);
+    expect(await said(false)).toEqual([[], 0]);
+  });
+
   it('gives a layer one owner', async () => {
     const { store, kinds } = await damaged((place, { a }) => {
       const record = JSON.parse(readFileSync(join(place, 'snapshots/box'), 'utf8')) as Record<string, unknown>;

@@ -7,7 +7,7 @@ import type { RecordList } from './records.js';
 import type { State } from './state.js';
 
 /**
- * Something that is not as it should be:
+ * Something that is not as it should be, and what `repair` does about it:
  *
  * - `record`: a record that cannot be read; mended from the records of those that lie on it, else removed
  * - `unfinished`: a commit that was cut off before its last step; it is ended
@@ -24,7 +24,7 @@ export interface Problem {
   kind: ProblemKind;
   /** The snapshot, or the file of its record, or the layer. */
   about: string;
-  /** What is wrong, and what was done or would be. */
+  /** What is wrong, and what was done, or would be `with repair`. */
   message: string;
   repaired: boolean;
 }
@@ -84,7 +84,9 @@ class Check {
     return this.#problems;
   }
 
-  #tell(kind: ProblemKind, about: string, message: string): void {
+  /** What is wrong, and what is done about it where that was asked for. */
+  #tell(kind: ProblemKind, about: string, wrong: string, done: string): void {
+    const message = `${wrong}; ${this.#repair ? '' : 'with repair: '}${done}`;
     this.#problems.push({ kind, about, message, repaired: this.#repair });
   }
 
@@ -94,7 +96,7 @@ class Check {
 
   #unfinished(): void {
     for (const [file, record] of this.#list.unfinished) {
-      this.#tell('unfinished', record.name, 'its commit was cut off before the last step; that is done now');
+      this.#tell('unfinished', record.name, 'its commit was cut off before the last step', 'ended');
       const taken = this.#list.records.has(record.name);
       if (!taken) this.#list.records.set(record.name, record);
       if (!this.#repair) continue;
@@ -108,7 +110,7 @@ class Check {
       const above = this.#records().find((record) => record.parent !== null && fileName(record.parent) === file);
       const found = above && this.#restored(above);
       const done = found ? 'mended from what lies on it, without its labels' : 'removed';
-      this.#tell('record', found?.name ?? file, `${problem}; ${done}`);
+      this.#tell('record', found?.name ?? file, problem, done);
       if (found) this.#restore(found);
       else if (this.#repair) this.#state.records.removeFile(file);
     }
@@ -147,10 +149,15 @@ class Check {
       if (expected && parent.kind === 'committed' && expected.join() === record.below.join()) continue;
       const restored = parent ? undefined : this.#restored(record);
       if (restored) {
-        this.#tell('parent', record.name, `the record of ${JSON.stringify(record.parent)} is gone; mended`);
+        this.#tell('parent', record.name, `the record of ${JSON.stringify(record.parent)} is gone`, 'mended');
         this.#restore(restored);
       } else {
-        this.#tell('parent', record.name, `what it lies on is not ${JSON.stringify(record.parent)} any more; removed`);
+        this.#tell(
+          'parent',
+          record.name,
+          `what it lies on is not ${JSON.stringify(record.parent)} any more`,
+          'removed',
+        );
         this.#drop(record);
       }
     }
@@ -164,7 +171,7 @@ class Check {
       else {
         const committed = record.kind === 'committed' && other.kind !== 'committed';
         const [keep, loose] = committed ? [record, other] : [other, record];
-        this.#tell('shared', loose.name, `it has the layer of ${JSON.stringify(keep.name)}; removed`);
+        this.#tell('shared', loose.name, `it has the layer of ${JSON.stringify(keep.name)}`, 'removed');
         owners.set(record.layer, keep);
         this.#drop(loose, false);
       }
@@ -176,7 +183,7 @@ class Check {
       if (record.preparing || (record.kind === 'view' && record.below.length) || this.#removed.has(record.name))
         continue;
       if (record.quota ? this.#hasImage(record.layer) : this.#onDisk(record.layer)) continue;
-      this.#tell('layer', record.name, 'its layer is not on the disk; removed with all that lie on it');
+      this.#tell('layer', record.name, 'its layer is not on the disk', 'removed with all that lie on it');
       this.#drop(record);
     }
   }
@@ -185,13 +192,13 @@ class Check {
     for (const record of this.#records()) {
       if (!record.preparing && !record.temporary) continue;
       if (!this.#takeAway(record.layer)) continue;
-      this.#tell('abandoned', record.name, 'who was making it has ended; removed');
+      this.#tell('abandoned', record.name, 'who was making it has ended', 'removed');
       this.#removed.add(record.name);
     }
     const known = new Set(this.#records().map(({ layer }) => layer));
     for (const id of this.#state.holds.list()) {
       if (known.has(id) || this.#going.has(id)) continue;
-      if (this.#takeAway(id)) this.#tell('dangling', id, 'no snapshot has this layer; removed');
+      if (this.#takeAway(id)) this.#tell('dangling', id, 'no snapshot has this layer', 'removed');
     }
   }
 
@@ -204,7 +211,7 @@ class Check {
       going.push(...this.#records().filter((it) => it.parent === name));
     }
     for (const { name, layer } of withLayer ? going : going.slice(1)) {
-      if (name !== record.name) this.#tell('parent', name, `it lies on ${JSON.stringify(record.name)}; removed`);
+      if (name !== record.name) this.#tell('parent', name, `it lies on ${JSON.stringify(record.name)}`, 'removed');
       this.#takeAway(layer);
     }
   }
