@@ -84,6 +84,8 @@ describe.skipIf(needs)(`rootless${needs}`, () => {
       (config) =>
         Object.assign(config.linux, {
           namespaces: (config as Config).linux?.namespaces?.filter(({ type }) => type !== 'user'),
+          uidMappings: [],
+          gidMappings: [],
         }),
       /EPERM.*user namespace/,
     ],
