@@ -64,7 +64,8 @@ export class Attributes {
     if (at + ATTRIBUTE > this.#end) return false;
     const head = this.#words[at >> 2] as number;
     const length = head & 0xffff;
-    if (length < ATTRIBUTE || at + length > this.#end) throw cut(length, this.#end - at, at);
+    if (length < ATTRIBUTE || at + length > this.#end)
+      throw malformed(`an attribute of ${length} bytes where ${this.#end - at} are left`, at);
     this.type = (head >>> 16) & NLA_TYPE_MASK;
     this.start = at + ATTRIBUTE;
     this.end = at + length;
@@ -78,9 +79,9 @@ export class Attributes {
   }
 
   #need(size: number): number {
-    const { start } = this;
-    if (this.end - start < size) throw short(this, size);
-    return start;
+    if (this.end - this.start < size)
+      throw malformed(`attribute ${this.type} has ${this.end - this.start} bytes, not ${size}`, this.start);
+    return this.start;
   }
 
   /** The payload as an unsigned byte. */
@@ -132,14 +133,10 @@ export class Attributes {
 
   /** The payload as an IP address. */
   ip(): string {
-    const { start } = this;
-    return this.end - start === 4 ? ip4Text(this.#words[start >> 2] as number) : this.#ip6();
-  }
-
-  #ip6(): string {
-    const { start, length } = this;
-    if (length !== 16) throw malformed(`an IP address of ${length} bytes`, start);
-    return ipText(this.#bytes, start, length);
+    const length = this.end - this.start;
+    if (length === 4) return ip4Text(this.#words[this.start >> 2] as number);
+    if (length !== 16) throw malformed(`an IP address of ${length} bytes`, this.start);
+    return ipText(this.#bytes, this.start, length);
   }
 
   /** The payload as a link-layer address. */
@@ -167,13 +164,4 @@ export class Attributes {
   nestedBehind(header: number): Attributes {
     return new Attributes(this.#bytes, this.#need(header) + header, this.end, this.#words);
   }
-}
-
-// Apart from what throws them: the compiler inlines what is small, and dumps are long.
-function cut(length: number, left: number, at: number): Error {
-  return malformed(`an attribute of ${length} bytes where ${left} are left`, at);
-}
-
-function short({ type, length, start }: Attributes, size: number): Error {
-  return malformed(`attribute ${type} has ${length} bytes, not ${size}`, start);
 }

@@ -71,9 +71,9 @@ export class Replies {
    * @throws KernelError `EBADMSG` where the message is shorter
    */
   header(size: number): number {
-    const { start } = this;
-    if (this.end - start < size) throw short(this, size);
-    return start;
+    if (this.end - this.start < size)
+      throw malformed(`a message of type ${this.type} with ${this.end - this.start} bytes, not ${size}`, this.start);
+    return this.start;
   }
 
   /**
@@ -106,9 +106,4 @@ export class Replies {
   get interrupted(): boolean {
     return (this.flags & NLM_F.DUMP_INTR) !== 0;
   }
-}
-
-// Apart from what throws it: the compiler inlines what is small, and dumps are long.
-function short({ type, start, end }: Replies, size: number): Error {
-  return malformed(`a message of type ${type} with ${end - start} bytes, not ${size}`, start);
 }
