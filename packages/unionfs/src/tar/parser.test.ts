@@ -99,11 +99,14 @@ describe('an archive that is cut off', () => {
     } as const;
     return Buffer.concat([tarHeader(entry), Buffer.alloc(length, 1), tarPadding(length)]);
   };
-  it('is told, wherever that is, but for the blocks of zeros at its end', () => {
+  it('is told, wherever that is, but for zeros at its end', () => {
     const whole = file(700);
     for (const size of [whole.length, 1]) {
       expect(parse(whole, size)).toHaveLength(1);
-      for (const length of [0, 1, 511, 512, 1211, 1212, 1213, whole.length - 1]) {
+      // As umoci leaves what it inserts: nothing of the content is missing.
+      for (const length of [1212, 1213, whole.length - 1])
+        expect(parse(whole.subarray(0, length), size)).toHaveLength(1);
+      for (const length of [0, 1, 511, 512, 1211]) {
         const cut = { code: 'ERR_ARCHIVE_TRUNCATED', message: expect.stringMatching(length ? /middle/ : /is empty/) };
         expect(() => parse(whole.subarray(0, length), size), String(length)).toThrow(expect.objectContaining(cut));
       }

@@ -166,13 +166,14 @@ export class TarParser {
   /**
    * Says that no more bytes come.
    *
-   * @throws {@link ArchiveError} `ERR_ARCHIVE_TRUNCATED` in the middle of an entry or its padding, and where nothing came at all; blocks of
-   * zeros at the end may be missing
+   * @throws {@link ArchiveError} `ERR_ARCHIVE_TRUNCATED` in the middle of an entry, and where nothing came at all; what pads the last one, and blocks
+   * of zeros at the end, may be missing: umoci writes such layers, and readers in Go take them
    */
   finish(): void {
     if (this.#state === 'end' || this.#state === 'second zero') return;
     const waiting = this.#pax || this.#longName || this.#longLink;
-    if (!waiting && this.#state === 'header' && this.#have === 0 && this.#offset > 0) return;
+    const between = this.#state === 'padding' || (this.#state === 'header' && this.#have === 0);
+    if (!waiting && between && this.#offset > 0) return;
     const empty = this.#offset + this.#have === 0;
     const what = empty
       ? 'the archive is empty, not even its end is there'
