@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { Cgroup } from '@iso/cgroups';
 import { type NamespaceType, types } from '@iso/namespaces';
-import { Fd, syscall } from '@iso/sys';
+import { type Fd, openPidfd } from '@iso/sys';
 import { UsageError } from './options.js';
 import { findContainer, type LiveContainer } from './state/record.js';
 
@@ -15,7 +15,8 @@ import { findContainer, type LiveContainer } from './state/record.js';
  */
 export function openProcess(home: string, word: string): { container: LiveContainer; pidfd: Fd } {
   const container = findContainer(home, word);
-  const pidfd = Fd.own(syscall('pidfd_open', container.pid, 0));
+  const pidfd = openPidfd(container.pid, container.pidStart);
+  if (!pidfd) throw new UsageError(`container ${word} has ended`);
   try {
     // The number is its own for as long as its record is there: only then does the descriptor stand for it.
     if (findContainer(home, container.id).pid !== container.pid) throw new UsageError(`container ${word} has ended`);

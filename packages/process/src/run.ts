@@ -116,24 +116,23 @@ async function closing(
   { signal, timeout }: Pick<RunOptions, 'signal' | 'timeout'>,
   exit: Exit,
 ): Promise<'aborted' | 'late' | undefined> {
-  const aborted = signal?.aborted && child.killed;
-  const end = new AbortController();
-  const left = timeout ? setTimeout(() => end.abort('late'), Math.max(0, timeout - exit.durationMs)) : undefined;
-  const abort = () => end.abort('aborted');
-  signal?.addEventListener('abort', abort, { once: true });
-  const close = () => {
+  let cut: 'aborted' | 'late' | undefined;
+  const close = (why: typeof cut) => {
+    cut ??= why;
     for (const stream of [child.stdout, child.stderr]) stream?.destroy();
   };
-  end.signal.addEventListener('abort', close, { once: true });
-  if (aborted) abort();
-  else if (exit.timedOut) close();
+  const abort = () => close('aborted');
+  signal?.addEventListener('abort', abort, { once: true });
+  const timer = timeout ? setTimeout(() => close('late'), Math.max(0, timeout - exit.durationMs)) : undefined;
+  if (signal?.aborted && child.killed) abort();
+  else if (exit.timedOut) close('late');
   try {
     await collected;
   } finally {
-    clearTimeout(left);
+    clearTimeout(timer);
     signal?.removeEventListener('abort', abort);
   }
-  return end.signal.aborted ? end.signal.reason : undefined;
+  return cut;
 }
 
 interface Output {

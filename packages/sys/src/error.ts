@@ -4,11 +4,9 @@ import { errors } from './raw/errors.js';
 const brand: unique symbol = Symbol.for('@iso/sys/KernelError');
 const unsupported: unique symbol = Symbol.for('@iso/sys/UnsupportedError');
 
-const table = Object.entries(errors);
-const names = new Map<number, string>(table.map(([name, [number]]) => [number, name]));
-const numbersByName = new Map<string, number>(table.map(([name, [number]]) => [name, number]));
-/** Node's words where it has some: these are the kernel's headers'. */
-const words = new Map<number, string>(table.map(([, [number, text]]) => [number, text]));
+const known = new Map<number, { name: string; words: string }>(
+  Object.entries(errors).map(([name, [number, words]]) => [number, { name, words }]),
+);
 
 /**
  * Name of an error number.
@@ -17,7 +15,7 @@ const words = new Map<number, string>(table.map(([, [number, text]]) => [number,
  * @returns for example `'EPERM'`; `'E200'` for a number that has no name
  */
 export function errnoName(errno: number): string {
-  return names.get(Math.abs(errno)) ?? `E${Math.abs(errno)}`;
+  return known.get(Math.abs(errno))?.name ?? `E${Math.abs(errno)}`;
 }
 
 /**
@@ -28,7 +26,8 @@ export function errnoName(errno: number): string {
  * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) where no error has that name
  */
 export function errnoNumber(name: string): number {
-  const number = numbersByName.get(name) ?? (name === 'EWOULDBLOCK' ? 11 : name === 'ENOTSUP' ? 95 : undefined);
+  const own = Object.hasOwn(errors, name) ? errors[name as keyof typeof errors][0] : undefined;
+  const number = own ?? (name === 'EWOULDBLOCK' ? 11 : name === 'ENOTSUP' ? 95 : undefined);
   if (number === undefined)
     throw Object.assign(new TypeError(`no errno is called ${name}`), { code: 'ERR_INVALID_ARG_VALUE' });
   return number;
@@ -94,7 +93,8 @@ export class KernelError extends Error implements KernelErrorFields {
     const where = fields.step ? ` (step ${fields.step.index} of ${fields.step.of}, ${fields.step.phase})` : '';
     const said = fields.kernelMessage ? `: ${fields.kernelMessage}` : '';
     const hint = fields.hint ? `; ${fields.hint}` : '';
-    const text = getSystemErrorMap().get(-number)?.[1] ?? words.get(number);
+    // Node's words where it has some: these are the kernel's headers'.
+    const text = getSystemErrorMap().get(-number)?.[1] ?? known.get(number)?.words;
     super(
       `${fields.call ?? fields.syscall}: ${code}${text ? `, ${text}` : ''}${said}${where}${hint}`,
       'cause' in fields ? { cause: fields.cause } : undefined,

@@ -1,11 +1,12 @@
-import { constants } from 'node:os';
 import { KernelError } from './error.js';
 import { Fd } from './fd.js';
 import { invalid } from './kernel.js';
+import { errors } from './raw/errors.js';
 import { startTime } from './start-time.js';
 import { attempt } from './syscall.js';
 
-const { ESRCH, EINVAL } = constants.errno;
+const [ESRCH] = errors.ESRCH;
+const [EINVAL] = errors.EINVAL;
 
 /**
  * Holds a process, so that what is done to it reaches nobody who gets its number later; see pidfd_open(2).

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { OPEN_TREE } from '@iso/mounts';
-import { AT, attempt, CLONE, errand, Fd, LaunchProgram, syscall } from '@iso/sys';
+import { AT, attempt, CLONE, errand, Fd, LaunchProgram, openPidfd } from '@iso/sys';
 import type { DriverName } from '@iso/unionfs';
 import { openSnapshots } from '../image/images.js';
 import { UsageError } from '../options.js';
@@ -77,8 +77,9 @@ function stillThere(home: string, word: string, name: string, root: Fd): void {
   }
 }
 
-function cloneLive(home: string, { pid, id, name }: LiveContainer): Fd {
-  using pidfd = Fd.own(syscall('pidfd_open', pid, 0));
+function cloneLive(home: string, { pid, pidStart, id, name }: LiveContainer): Fd {
+  using pidfd = openPidfd(pid, pidStart);
+  if (!pidfd) throw new UsageError(`container ${name} has ended`);
   const user = (of: number | string) => statSync(`/proc/${of}/ns/user`).ino;
   const program = new LaunchProgram('errand');
   program.join(pidfd, CLONE.NEWNS | (user(pid) === user('self') ? 0 : CLONE.NEWUSER));

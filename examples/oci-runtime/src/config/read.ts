@@ -71,14 +71,7 @@ function readJson(path: string): unknown {
   if (!input && !info?.isFile()) throw new RuntimeError(`${path} ${info ? 'is no regular file' : 'is not there'}`);
   if (info && info.size > MOST) throw new RuntimeError(`${path} is larger than ${MOST} bytes`);
   const text = readFileSync(input ? 0 : path, 'utf8');
-  return within(path, () => {
-    try {
-      return JSON.parse(text);
-    } catch (error) {
-      if (error instanceof RangeError) throw error;
-      throw new RuntimeError(`${path} is no JSON: ${(error as Error).message}`);
-    }
-  });
+  return within(path, () => JSON.parse(text));
 }
 
 /** What walks a document has as much room as one of a thousand levels needs. */
@@ -87,6 +80,7 @@ function within<T>(path: string, walk: () => T): T {
     return walk();
   } catch (error) {
     if (error instanceof RangeError) throw new RuntimeError(`${path} is nested too deeply`, { cause: error });
+    if (error instanceof SyntaxError) throw new RuntimeError(`${path} is no JSON: ${error.message}`);
     throw error;
   }
 }

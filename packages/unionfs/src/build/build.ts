@@ -1,4 +1,3 @@
-import { inspect } from 'node:util';
 import { Fd, invalid } from '@iso/sys';
 import { ImageError } from '../content/error.js';
 import { checkArgument } from '../file/argument.js';
@@ -58,12 +57,8 @@ export async function buildImage(stages: readonly BuildStage[], options: BuildOp
   if (options.epoch !== undefined && !(Number.isSafeInteger(options.epoch) && options.epoch >= 0)) {
     throw invalid(`not a time in seconds: ${options.epoch}`);
   }
-  for (const key of ['fetchTimeout', 'fetchLimit'] as const) {
-    const value = options[key];
-    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) {
-      throw invalid(`${key} is ${inspect(value)}: not a positive integer`);
-    }
-  }
+  for (const key of ['fetchTimeout', 'fetchLimit'] as const)
+    if (options[key] !== undefined) checkArgument(key, options[key], 'a positive integer');
   const target = findTarget(stages, options.target);
   using _ = await layout.content.hold(signal ? { signal } : {});
   using directory = context ? Fd.open(context.directory, { directory: true }) : undefined;

@@ -268,11 +268,11 @@ export class StageBuilder {
       maker: this.#maker,
       fetchFile: async (address, checksum) => {
         const { layout, fetch = globalThis.fetch, fetchTimeout = 60_000, fetchLimit = 2 ** 40, signal } = this.#options;
-        const limits = { timeout: fetchTimeout, limit: fetchLimit };
         return await fetchFile(address, {
           checksum,
           fetch,
-          ...limits,
+          timeout: fetchTimeout,
+          limit: fetchLimit,
           signal,
           spool: await layout.content.temporary(),
         });

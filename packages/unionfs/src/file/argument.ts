@@ -9,6 +9,7 @@ const KINDS = {
     typeof value === 'string' || (typeof value === 'object' && value !== null && Symbol.asyncIterator in value),
   'a name': (value: unknown) => typeof value === 'string',
   'options: { … }': (value: unknown) => typeof value === 'object' && value !== null,
+  'a positive integer': (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0,
   'a list': (value: unknown) => Array.isArray(value),
   'an image layout, as ImageLayout.open() gives': (value: unknown) => has(value, 'content', 'object'),
   'a store, as openStore() gives': (value: unknown) => has(value, 'applyLayer', 'function'),

@@ -1,5 +1,3 @@
-import { inspect } from 'node:util';
-import { invalid } from '@iso/sys';
 import { algorithmOf, digestOf } from '../content/digest.js';
 import { ImageError } from '../content/error.js';
 import { checkArgument } from '../file/argument.js';
@@ -91,9 +89,7 @@ export async function pushImage(
 ): Promise<Descriptor> {
   checkArgument('layout', layout, 'an image layout, as ImageLayout.open() gives');
   const { from, mountFrom = [], chunkSize, signal, onProgress, ...reached } = options;
-  if (chunkSize !== undefined && !(Number.isSafeInteger(chunkSize) && chunkSize > 0)) {
-    throw invalid(`not a number of bytes: ${inspect(chunkSize)}`);
-  }
+  if (chunkSize !== undefined) checkArgument('chunkSize', chunkSize, 'a positive integer');
   const parsed = parseReference(reference);
   const registry = new Registry(parsed.registry, { ...reached, mirrors: [] });
   using _ = await layout.content.hold({ signal });
