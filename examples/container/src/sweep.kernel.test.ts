@@ -94,7 +94,7 @@ describe.skipIf(!root)('a start with every part [needs root]', () => {
         return plays ? super.call(name, args) : real.call(name, args);
       }
       override launch(plan: LaunchPlan) {
-        if (!plan.steps.some((step) => step.syscall.startsWith('execve'))) return real.launch(plan);
+        if (!plan.steps().some((step) => step.syscall.startsWith('execve'))) return real.launch(plan);
         const pidfd = (number: number) => {
           played.pidfd = number;
           plan.pidfd(number);

@@ -76,8 +76,9 @@ export class Child extends EventEmitter<ChildEvents> implements AsyncDisposable 
     this.stdin = (io.streams[0] as Writable | undefined) ?? null;
     this.stdout = (io.streams[1] as Readable | undefined) ?? null;
     this.stderr = (io.streams[2] as Readable | undefined) ?? null;
-    this.terminal = io.pty ?? null;
-    this.#open = new Set([...io.streams, io.pty?.stream].filter((stream) => stream != null));
+    const pty = io.pty();
+    this.terminal = pty ?? null;
+    this.#open = new Set([...io.streams, pty?.stream].filter((stream) => stream != null));
     for (const stream of this.#open) {
       stream.once('close', () => {
         this.#open.delete(stream);

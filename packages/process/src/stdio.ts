@@ -31,7 +31,7 @@ export interface OpenStdio {
   /** This side's streams, null where there is none. */
   readonly streams: (Readable | Writable | null)[];
   /** The terminal, where `pty` was asked for. */
-  readonly pty: Pty | undefined;
+  pty(): Pty | undefined;
   /** A terminal that the child has opened itself stands for its first three descriptors. */
   adopt(pty: Pty): void;
   /** Closes the child's side in this process. */
@@ -92,9 +92,7 @@ export function openStdio(stdio: Stdio, size?: TerminalSize): OpenStdio {
   return {
     child,
     streams,
-    get pty() {
-      return pty;
-    },
+    pty: () => pty,
     adopt(opened) {
       pty = opened;
       streams.splice(0, 3, pty.stream, pty.stream, null);

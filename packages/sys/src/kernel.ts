@@ -35,8 +35,8 @@ export interface LaunchPlan {
   readonly frame: number;
   /** The clone call's flags. */
   readonly flags: number;
-  /** The steps in the order in which the child runs them. */
-  readonly steps: readonly { readonly syscall: string; readonly phase: string; readonly text: string }[];
+  /** The steps in the order in which the child runs them, for a kernel that records. */
+  steps(): { syscall: string; phase: string; text: string }[];
   /** For a kernel that only plays: says that step `index` (from 0) failed. */
   fail(index: number, errno: number): void;
   /** For a kernel that only plays: says that step `index` was reached, and its result. */

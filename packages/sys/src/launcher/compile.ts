@@ -43,7 +43,8 @@ export interface Compiled {
   readonly failed: Step;
   /** Steps that read what a file system context says of a failure. */
   readonly readers: ReadonlyMap<Slot, Step>;
-  readonly clone: string;
+  /** The call that makes the first child, as text. */
+  readonly clone: () => string;
   readonly flags: number;
   readonly cgroup: Fd | undefined;
   readonly outputs: readonly Output[];
@@ -104,9 +105,8 @@ export function compile(draft: Draft): Compiled {
     exit,
     failed,
     readers,
-    get clone() {
-      return `clone3(${flagText(shown)})`;
-    },
+    // No getter: a literal with one is an object of its own kind, which V8 keeps until it collects everything.
+    clone: () => `clone3(${flagText(shown)})`,
     flags: first + CLONE.CLEAR_SIGHAND,
     cgroup,
     outputs,

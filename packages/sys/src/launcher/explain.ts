@@ -8,7 +8,7 @@ export function explain({ steps, clone }: Compiled): string {
   const lines = steps.map(
     (step, i) => `${String(i + 1).padStart(3)}  ${step.phase.padEnd(11)} ${stepText(step, steps)}${notes(step, steps)}`,
   );
-  return [`     clone       ${clone}`, ...lines, ''].join('\n');
+  return [`     clone       ${clone()}`, ...lines, ''].join('\n');
 }
 
 /** A step as strace would print it. */

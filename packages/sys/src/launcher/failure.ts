@@ -11,7 +11,7 @@ export function cloneError(errno: number, { cgroup, clone }: Compiled): Error {
   if (code === 'E2BIG' && cgroup)
     return new UnsupportedError('CLONE_INTO_CGROUP', 'the kernel knows a shorter clone_args', { since: '5.7' });
   const hint = (cgroup && cgroupHints[code]) || cloneHints[code];
-  return new KernelError(errno, { syscall: 'clone3', call: clone, ...(hint ? { hint } : {}) });
+  return new KernelError(errno, { syscall: 'clone3', call: clone(), ...(hint ? { hint } : {}) });
 }
 
 const cloneHints: Readonly<Record<string, string>> = {
@@ -50,7 +50,7 @@ export function stepError(errno: number, step: Step, { steps, readers }: Compile
 export function deathError(signal: number | null, last: Step | undefined, { steps, clone }: Compiled): KernelError {
   return new KernelError(errnoNumber(signal === null ? 'ESRCH' : 'EINTR'), {
     syscall: last?.syscall ?? 'clone3',
-    call: last ? stepText(last, steps) : clone,
+    call: last ? stepText(last, steps) : clone(),
     hint:
       signal === null
         ? 'the child ended before it reached its end'

@@ -214,16 +214,7 @@ export class Run {
     return kernel().launch({
       frame,
       flags,
-      // Only a recording kernel looks at them.
-      get steps() {
-        return steps.map((step) => ({
-          syscall: step.syscall,
-          phase: step.phase,
-          get text() {
-            return stepText(step, steps);
-          },
-        }));
-      },
+      steps: () => steps.map((step) => ({ syscall: step.syscall, phase: step.phase, text: stepText(step, steps) })),
       fail: (index, errno) => {
         arena.set(frame + FRAME.failed, first + index * STEP.size);
         arena.set(frame + FRAME.errno, errno);

@@ -139,13 +139,11 @@ export class RecordingKernel implements Kernel {
 
   /** Records a launch; its steps succeed unless told otherwise. */
   launch(plan: LaunchPlan): number {
-    this.launches.push({
-      flags: plan.flags,
-      steps: plan.steps.map(({ syscall, phase, text }) => ({ syscall, phase, text })),
-    });
+    const steps = plan.steps();
+    this.launches.push({ flags: plan.flags, steps });
     // Readable, as the pidfd of a child that has ended.
     plan.pidfd(this.#open('eventfd2', [1, O.NONBLOCK | O.CLOEXEC]));
-    for (const [index] of plan.steps.entries()) {
+    for (const [index] of steps.entries()) {
       plan.reach(index, 0);
       if (this.#failStep?.index === index) {
         plan.reach(index, -this.#failStep.errno);
