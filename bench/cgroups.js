@@ -1,19 +1,19 @@
 // Rows on cgroups: ours beside libcontainer's Go code as Debian packages its sources, and beside C that does as little as can be.
 import { execFileSync, spawn as nodeSpawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Cgroup, detect } from '@iso/cgroups';
 import { spawn } from '@iso/process';
 import { has } from '../test/machine.js';
-import { compare, inARow, together, unavailable } from './measure.js';
+import { compare, median, together, unavailable } from './measure.js';
 
 const gopath = '/usr/share/gocode';
 const libcontainer = `${gopath}/src/github.com/opencontainers/runc/libcontainer/cgroups`;
 const source = (name) => new URL(`cgroups/${name}`, import.meta.url).pathname;
 const parent = `iso-bench-${process.pid}`;
 
-/** A program that answers a line with a number. */
+/** A program that answers a line with numbers, of which it is told the first or all. */
 function asking(binary, args) {
   const child = nodeSpawn(binary, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   child.stdout.setEncoding('utf8');
@@ -23,7 +23,7 @@ function asking(binary, args) {
       child.once('exit', gone);
       child.stdout.once('data', (text) => {
         child.off('exit', gone);
-        resolve(Number(text));
+        resolve(text.split(' ').map(Number));
       });
     });
   return {
@@ -89,7 +89,7 @@ async function withPeer(peer, peerName, work) {
 async function beside(rounds, count, ours, binary, args, line, peerName) {
   const peer = asking(binary, args);
   try {
-    const theirs = async () => (await peer.ask(`${line}${count}`)) / 1e6;
+    const theirs = async () => (await peer.ask(`${line}${count}`))[0] / 1e6;
     return await compare(rounds, () => together(count, ours), theirs, peerName);
   } finally {
     peer.close();
@@ -171,39 +171,75 @@ const spawnThenMove = (rounds = 10, peerName = 'Go libcontainer: started, then m
     return beside(rounds, 10, ours, binary, directoriesOf(group), 'spawn ', peerName);
   });
 
-/** From the write that freezes or thaws an empty group until it is told of. The kernel tells of a file at most every 10 ms. */
-const eventLatency = (rounds = 20, peerName = 'a loop of poll(2) in C') =>
-  withPeer(c('events.c'), peerName, async (group, binary) => {
+/** As many as the program has groups, and as long as the kernel is left alone after them: it tells of a file every 10 ms at most. */
+const GROUPS = 32;
+const QUIET_MS = 25;
+
+/**
+ * From a cause until it is told of, beside a loop of poll(2): in many groups one after the other, so that who waits is not woken from
+ * a long sleep, in which the processor forgets everything. The median of a round.
+ *
+ * @param type - the event, which is the name of a line of cgroup.events, too
+ * @param order - what the program is told that is the cause, of the groups' path without their number, and of the round
+ * @param value - the one that is awaited; of none, each
+ */
+const latency = (type, order, value, rounds = 64, peerName = 'a loop of poll(2) in C') =>
+  withPeer(c('events.c'), peerName, async (_, binary) => {
     if (detect().unified === undefined) return unavailable(`${peerName} (v1 alone has no such events)`);
-    const other = await Cgroup.create('watched', { parent });
+    // Names of groups end in what tells ours from others': the programs know them by links.
+    const pathOf = (who) => join(dirname(binary), who);
+    const make = (who) =>
+      Promise.all(
+        Array.from({ length: GROUPS }, async (_, i) => {
+          const one = await Cgroup.create(`${who}-${i}`, { parent, controllers: [] });
+          symlinkSync(one.path(), `${pathOf(who)}${i}`);
+          return one;
+        }),
+      );
+    const [groups, others] = [await make('ours'), await make('theirs')];
     const cause = asking(binary, []);
-    const watcher = asking(binary, ['watch', `${other.path()}/cgroup.events`]);
-    const events = group.events({ types: ['frozen'] });
-    const latency = (which, told) => {
-      let value = 0;
-      return () =>
-        inARow(5, async () => {
-          const seen = told();
-          value = 1 - value;
-          const began = await cause.ask(`${which.path()}/cgroup.freeze ${value}`);
-          const took = ((await seen) - began) / 1e6;
-          await new Promise((resolve) => setTimeout(resolve, 15));
-          return took;
-        });
-    };
-    const told = async () => {
-      await events.next();
-      return Number(process.hrtime.bigint());
+    const watcher = asking(binary, ['watch', pathOf('theirs'), type, ...(value ? [value] : [])]);
+    const feeds = groups.map((one) => one.events({ types: [type] }));
+    let told = () => {};
+    const times = new Map();
+    const listening = feeds.map(async (feed, i) => {
+      for await (const event of feed) {
+        if (value && event[type] !== (value === '1')) continue;
+        times.set(i, Number(process.hrtime.bigint()));
+        if (times.size === GROUPS) told(groups.map((_, place) => times.get(place)));
+      }
+    });
+    const ours = () =>
+      new Promise((resolve) => {
+        times.clear();
+        told = resolve;
+      });
+    const measured = (path, waiting) => {
+      let round = 0;
+      return async () => {
+        const seen = waiting();
+        const began = await cause.ask(order(path, ++round));
+        const took = (await seen).map((time, i) => (time - began[i]) / 1e6);
+        await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+        return median(took);
+      };
     };
     try {
-      return await compare(rounds, latency(group, told), latency(other, watcher.told), peerName);
+      return await compare(rounds, measured(pathOf('ours'), ours), measured(pathOf('theirs'), watcher.told), peerName);
     } finally {
-      await events.return();
+      await Promise.all(feeds.map((feed) => feed.return()));
+      await Promise.all(listening);
       cause.close();
       watcher.close();
-      await other.remove();
+      await Promise.all([...groups, ...others].map((one) => one.remove()));
     }
   });
+
+/** The last process of a group ends; the time is its own. */
+const eventLatency = (rounds) => latency('populated', (path) => `leave ${path}`, '0', rounds);
+
+/** As little as can be between cause and event: a write that freezes or thaws a group where nothing lives. */
+const writeLatency = (rounds) => latency('frozen', (path, round) => `freeze ${path} ${round % 2}`, undefined, rounds);
 
 export const rows = [
   { name: 'cgroup-stats', target: 0.3, measure: stats },
@@ -222,4 +258,5 @@ export const rows = [
   { name: 'cgroup-spawn', target: 0.5, measure: spawnThenMove },
   { name: 'cgroup-spawn-c', target: 1.15, measure: spawnInC },
   { name: 'cgroup-event', target: 1.5, measure: eventLatency },
+  { name: 'cgroup-event-write', target: 2.5, measure: writeLatency },
 ];

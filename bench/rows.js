@@ -1,6 +1,6 @@
 // One object a row: `measure()` runs ours and theirs in turn and returns medians in milliseconds.
 import { execFileSync, spawn as nodeSpawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -8,8 +8,10 @@ import { runInNewContext } from 'node:vm';
 import { run as runContainer } from '@iso/container';
 import { namespaces } from '@iso/namespaces';
 import { spawn } from '@iso/process';
+import { defaultProfile, Profile } from '@iso/seccomp';
 import { has } from '../test/machine.js';
 import { rows as cgroups } from './cgroups.js';
+import { options, startCrun } from './crun.js';
 import { compare, inARow, median, unavailable } from './measure.js';
 import { rows as netns } from './netns.js';
 import { rows as network } from './network.js';
@@ -70,99 +72,42 @@ async function spawnPlain(rounds = 20) {
   );
 }
 
-async function containerRun(rounds = 10) {
+/** Beside crun, which is given the same container. */
+async function besideCrun(rounds, profile, filter, lap) {
   if (process.getuid() !== 0 || !has('crun')) return unavailable('crun run (needs root and crun)');
-  const peer = await startCrun();
-  try {
-    const ours = async () => {
-      const box = await runContainer({
-        root: '/',
-        command: ['/bin/true'],
-        stdio: 'ignore',
-        memory: 256 * 2 ** 20,
-        pidsLimit: 64,
-      });
-      await box.exited;
-    };
-    return await compare(
-      rounds,
-      () => inARow(IN_A_ROW, ours),
-      () => inARow(IN_A_ROW, () => peer.run(1, 1)),
-      'crun run',
-    );
-  } finally {
-    await peer.close();
-  }
-}
-
-async function containerRun200(rounds = 3) {
-  if (process.getuid() !== 0 || !has('crun')) return unavailable('crun run (needs root and crun)');
-  const peer = await startCrun();
-  try {
-    const ours = async () => {
-      let left = 200;
-      const lane = async () => {
-        while (left-- > 0) {
-          const box = await runContainer({
-            root: '/',
-            command: ['/bin/true'],
-            stdio: 'ignore',
-            memory: 256 * 2 ** 20,
-            pidsLimit: 64,
-          });
-          await box.exited;
-        }
-      };
-      await Promise.all(Array.from({ length: 16 }, lane));
-    };
-    return await compare(rounds, ours, () => peer.run(200, 16), 'crun run');
-  } finally {
-    await peer.close();
-  }
-}
-
-/**
- * crun in a mount namespace of its own, without the v2 tree of a hybrid layout, on an overlay of the host's root that is
- * mounted once (ours mounts one for each container). bash times it without starting anything else for a single run.
- */
-async function startCrun() {
-  const folder = mkdtempSync(join(tmpdir(), 'iso-bench-'));
-  execFileSync('crun', ['spec'], { cwd: folder });
-  const file = join(folder, 'config.json');
-  const config = JSON.parse(readFileSync(file, 'utf8'));
-  config.process.args = ['/bin/true'];
-  config.process.terminal = false;
-  config.root = { path: 'rootfs', readonly: false };
-  config.linux.resources = { memory: { limit: 256 * 2 ** 20 }, pids: { limit: 64 } };
-  writeFileSync(file, JSON.stringify(config));
-  const script = `
-    mkdir -p t rootfs && mount -t tmpfs t t && mkdir t/upper t/work
-    umount /sys/fs/cgroup/unified 2>/dev/null
-    mount -t overlay o -o lowerdir=/,upperdir=t/upper,workdir=t/work rootfs
-    run='crun --root ${folder}/state run --bundle ${folder}'
-    n=0
-    while read count lanes; do
-      n=$((n+1)) begin=\${EPOCHREALTIME/[.,]/}
-      if [ $count = 1 ]; then $run iso-bench-$n </dev/null >/dev/null
-      else seq $count | xargs -P $lanes -I% $run iso-bench-$n-% >/dev/null; fi
-      echo $(( \${EPOCHREALTIME/[.,]/} - begin ))
-    done`;
-  const shell = nodeSpawn('unshare', ['-m', 'bash', '-c', script], { cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] });
-  shell.stdout.setEncoding('utf8');
-  const ended = new Promise((resolve) => shell.on('exit', resolve));
-  return {
-    run: (count, lanes) => {
-      const done = new Promise((resolve) => shell.stdout.once('data', (text) => resolve(Number(text) / 1e3)));
-      shell.stdin.write(`${count} ${lanes}\n`);
-      return Promise.race([done, ended.then(() => Promise.reject(new Error('the shell around crun has ended')))]);
-    },
-    close: async () => {
-      shell.stdin.end();
-      await ended;
-      rmSync(folder, { recursive: true, force: true });
-    },
+  const peer = await startCrun(profile);
+  const one = async () => {
+    const box = await runContainer({ ...options, seccomp: profile ?? 'unconfined', command: ['/bin/true'] });
+    await box.exited;
   };
+  try {
+    const [ours, theirs] = lap(one, peer);
+    return await compare(rounds, ours, theirs, `${peer.name} run of the same container, ${filter}`);
+  } finally {
+    await peer.close();
+  }
 }
+
+const oneByOne = (one, peer) => [() => inARow(IN_A_ROW, one), () => inARow(IN_A_ROW, () => peer.run(1, 1))];
+
+function manyAtOnce(one, peer) {
+  const [count, lanes] = [200, 16];
+  const ours = async () => {
+    let left = count;
+    const lane = async () => {
+      while (left-- > 0) await one();
+    };
+    await Promise.all(Array.from({ length: lanes }, lane));
+  };
+  return [ours, () => peer.run(count, lanes)];
+}
+
+/** Docker's default profile as Debian's podman hands it to crun: with the machine's other architectures, which ours refuses. */
+const dockers = '/usr/share/containers/seccomp.json';
+const withDockers = (rounds, lap) =>
+  existsSync(dockers)
+    ? besideCrun(rounds, Profile.read(dockers), "by docker's profile", lap)
+    : unavailable(`crun run (${dockers} is missing)`);
 
 async function rssPerContainer() {
   // So many that the slack of the heap, some MiB, is little to each.
@@ -187,8 +132,18 @@ async function rssPerContainer() {
 export const rows = [
   { name: 'spawn-confined', target: 1.15, measure: spawnConfined },
   { name: 'spawn-plain', target: 0.75, measure: spawnPlain },
-  { name: 'container-run', target: 0.35, measure: containerRun },
-  { name: 'container-run-200', target: 0.35, measure: containerRun200 },
+  { name: 'container-run', target: 0.35, measure: (rounds = 10) => withDockers(rounds, oneByOne) },
+  { name: 'container-run-200', target: 0.35, measure: (rounds = 3) => withDockers(rounds, manyAtOnce) },
+  {
+    name: 'container-run-native',
+    target: 0.7,
+    measure: (rounds = 10) => besideCrun(rounds, defaultProfile, 'by a filter for one architecture', oneByOne),
+  },
+  {
+    name: 'container-run-unfiltered',
+    target: 0.7,
+    measure: (rounds = 10) => besideCrun(rounds, undefined, 'without a filter', oneByOne),
+  },
   { name: 'rss-per-container', target: 1, measure: rssPerContainer },
   ...cgroups,
   ...netns,
