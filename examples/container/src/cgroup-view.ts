@@ -1,6 +1,6 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { type Cgroup, detect, type Layout } from '@iso/cgroups';
+import type { Cgroup, Layout } from '@iso/cgroups';
 import { attach, cloneMount, MOUNT_ATTR, type MountSource, mountAttr, newMount } from '@iso/mounts';
 import { AT, type LaunchProgram, O, type Slot } from '@iso/sys';
 
@@ -15,7 +15,7 @@ const SEALED = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC;
  * @returns to be mounted there; undefined where v2 alone has it all
  */
 export function cgroupView(cgroup: Cgroup, { readonly }: { readonly: boolean }): MountSource | undefined {
-  const layout = detect();
+  const { layout } = cgroup;
   const places = placesOf(cgroup, layout);
   if (layout.kind === 'unified' || places.size === 0) return undefined;
   return {

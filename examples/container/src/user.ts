@@ -118,13 +118,15 @@ function read(place: Fd, path: string): string {
   const held = `/proc/self/fd/${place.number}`;
   if (!statSync(held).isFile()) throw new UsageError(`the root's ${path} is no regular file`);
   using file = Fd.open(held);
-  const bytes = Buffer.alloc(MOST);
+  // Most are small: memory for the largest one would take longer than to read them.
+  let bytes = Buffer.allocUnsafe(4096);
   let length = 0;
   for (;;) {
-    const got = readSync(file.number, bytes, length, MOST - length, null);
+    const got = readSync(file.number, bytes, length, bytes.length - length, null);
     length += got;
     // The line that is cut says something else.
     if (length === MOST) return bytes.toString('utf8', 0, bytes.lastIndexOf('\n') + 1);
     if (got === 0) return bytes.toString('utf8', 0, length);
+    if (length === bytes.length) bytes = Buffer.concat([bytes], length * 4);
   }
 }

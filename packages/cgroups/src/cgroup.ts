@@ -182,6 +182,11 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
     return this.#places.of(controller ?? 'cgroup')?.path;
   }
 
+  /** The machine's hierarchies, as it was made or opened in them. */
+  get layout(): Layout {
+    return this.#places.layout;
+  }
+
   /** The kernel's number of it, by which nftables and BPF know it: the inode of its v2 directory. */
   get id(): bigint | undefined {
     return this.#places.v2?.inode;
@@ -496,7 +501,8 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
   /** Kills, waits until it is empty, removes it with all below it; again does nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#removed) return;
-    await this.kill();
+    // Where nobody is left and nothing is below, that is all.
+    if (!this.#places.directories.every((directory) => directory.remove() === 0)) await this.kill();
     await this.remove({ recursive: true });
   }
 
