@@ -6,7 +6,6 @@ import { flagText } from './explain.js';
 import { joinOrder } from './join.js';
 import { type Phase, phases } from './phase.js';
 import type { Ending } from './program.js';
-import { changesCredentials } from './rules.js';
 import { Label, Output, row, Slot, type Step, StringArray } from './step.js';
 
 /** What a program has been told so far. */
@@ -22,6 +21,8 @@ export interface Draft {
   /** False for joins of a time namespace, which the kernel refuses to whoever shares memory. */
   sharesMemory: boolean;
   sharesFiles: boolean;
+  /** Has a step that does. */
+  changesCredentials: boolean;
   /** Joins namespaces where others live, who could read this process through the child. */
   exposed: boolean;
   closeFrom: number | undefined;
@@ -58,7 +59,7 @@ export function compile(draft: Draft): Compiled {
   const of = (phase: Phase) => draft.steps.get(phase) as (Step | Label)[];
   // Being dumpable is the process's: it can be switched off and on again by one thread, not by several at once. A launch
   // that needs it from a worker thread gets a copy of the memory instead.
-  const flips = exposed || changesCredentials(draft.steps);
+  const flips = exposed || draft.changesCredentials;
   const memory = draft.sharesMemory && !(flips && !isMainThread) ? CLONE.VM : 0;
   const files = draft.sharesFiles ? CLONE.FILES : 0;
   // The clocks of a time namespace can be set until somebody enters it, and before Linux 6.3 only a fork does that: the

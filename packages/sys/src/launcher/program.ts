@@ -60,6 +60,7 @@ export class LaunchProgram {
       joinsPid: false,
       sharesMemory: true,
       sharesFiles: ending === 'errand',
+      changesCredentials: false,
       exposed: false,
       closeFrom: undefined,
       kept: [],
@@ -79,6 +80,7 @@ export class LaunchProgram {
    */
   step(phase: Phase, name: SyscallName, args: readonly StepArg[], options: StepOptions = {}): Slot {
     refuse(name, args, { errand: this.ending === 'errand', sharesFiles: this.sharesFiles });
+    if (changesCredentials(name)) this.#draft.changesCredentials = true;
     const step = row(phase, name, args, options);
     this.#of(phase).push(step);
     return step.slot;
@@ -201,8 +203,7 @@ export class LaunchProgram {
 
   /** Whether this process is undumpable while the launch runs, so that a plain user cannot open its own files in /proc. */
   get hidesMemory(): boolean {
-    const { exposed, steps } = this.#draft;
-    return exposed || changesCredentials(steps);
+    return this.#draft.exposed || this.#draft.changesCredentials;
   }
 
   /** Gives an errand a copy of the descriptors: what it opens is gone with it, and it may close what it likes. */

@@ -2,8 +2,7 @@ import { Fd } from '../fd.js';
 import { callText, checkString, invalid, word } from '../kernel.js';
 import { CLONE, F, PR } from '../raw/flags.js';
 import type { SyscallName } from '../raw/numbers.js';
-import type { Phase } from './phase.js';
-import { Label, Output, Slot, type Step, type StepArg, StringArray } from './step.js';
+import { Output, Slot, type Step, type StepArg, StringArray } from './step.js';
 
 /**
  * What a system call in a child does to this process, whose memory the child shares, and whose descriptors an errand shares.
@@ -27,11 +26,9 @@ export function refuse(
     throw invalid(`${callText(name, args)} in an errand would act on this process's descriptors`);
 }
 
-/** Whether any step of a program changes its credentials, which makes whoever shares its memory undumpable. */
-export function changesCredentials(steps: ReadonlyMap<Phase, readonly (Step | Label)[]>): boolean {
-  return [...steps.values()].some((rows) =>
-    rows.some((row) => !(row instanceof Label) && credentials.has(row.syscall)),
-  );
+/** Whether a call changes credentials, which makes whoever shares memory with its caller undumpable. */
+export function changesCredentials(name: SyscallName): boolean {
+  return credentials.has(name);
 }
 
 /** Descriptors that a step has left open in this process. */
