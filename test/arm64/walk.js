@@ -53,14 +53,14 @@ export function walk(steps, outputs = [], { flags = SIGCHLD, here = false } = {}
   const all = [...steps, row('exit', [0])];
   const program = { steps: all, outputs, readers: new Map() };
   const { arena, frame, steps: first } = writeTable(program, (name) => numbers[name]);
-  if (frame !== BASE) throw new Error('no memory at the address that the harness maps');
+  if (arena.addressOf(frame) !== BASE) throw new Error('no memory at the address that the harness maps');
   arena.set(frame, numbers.clone);
   for (const [i, value] of [flags, 0, 0, 0, 0].entries()) arena.set(frame + FRAME.args + 8 * i, value);
   if (here) {
     arena.set(frame + FRAME.here, 1);
     arena.set(first + steps.length * STEP.size + STEP.nr, -1);
   }
-  writeFileSync(image, arena.read(BASE, SIZE));
+  writeFileSync(image, arena.read(0, SIZE));
   arena.release();
   const { status, signal, stdout, stderr } = spawnSync(qemu, [here ? walks : launches, image], {
     encoding: 'utf8',
@@ -68,17 +68,16 @@ export function walk(steps, outputs = [], { flags = SIGCHLD, here = false } = {}
   });
   if (status !== 0) throw new Error(`the harness ended with ${status ?? signal}: ${stderr}`);
   const memory = readFileSync(image);
-  const at = (address) => Number(memory.readBigInt64LE(address - BASE));
+  const at = (place) => Number(memory.readBigInt64LE(place));
   const failed = at(frame + FRAME.failed);
-  for (const output of outputs)
-    output.bytes = memory.subarray(output.address - BASE, output.address - BASE + output.size);
+  for (const output of outputs) output.bytes = memory.subarray(output.place, output.place + output.size);
   return {
     pid: at(frame),
     waited: at(frame + 96),
     status: at(frame + 104),
     preserved: at(frame + 112) === 1,
     mask: at(frame + 120),
-    failed: failed ? (failed - first) / STEP.size : undefined,
+    failed: failed ? (failed - BASE - first) / STEP.size : undefined,
     errno: at(frame + FRAME.errno),
     stdout,
     // Results of the rows, undefined where the walk did not come by; not of the exit.

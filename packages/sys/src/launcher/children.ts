@@ -85,9 +85,9 @@ export class Children {
   /** Ends them one by one. Each is killed before it is told and reaped after: until it is gone it could clone the next. */
   *ending(): Generator<Fd | number> {
     const held = (fd: Fd | undefined) => () => (fd && !fd.closed ? fd : 0);
-    const cell = (address: number) => () => {
-      const pid = this.#arena.int(address);
-      this.#arena.set(address, 0);
+    const cell = (place: number) => () => {
+      const pid = this.#arena.int(place);
+      this.#arena.set(place, 0);
       const pidfd = pid ? attempt('pidfd_open', pid, 0) : -1;
       return pidfd < 0 ? pid : Fd.own(pidfd);
     };

@@ -27,7 +27,7 @@ export class Run {
   readonly #compiled: Compiled;
   readonly #table: Table;
   readonly #children: Children;
-  /** Address of the trampoline's row. */
+  /** Place of the trampoline's row; 0, which is the frame's, without one. */
   #trampoline = 0;
   #restoreDumpable: (() => void) | undefined;
   /** A kernel that only plays has started the program itself, and is not to be waited for. */
@@ -49,7 +49,7 @@ export class Run {
     if (nest) this.#setClone(this.#at(nest) + STEP.args, nestFlags, 0, { parentTid: this.#children.nestedCell });
     if (fork) {
       const flags = CLONE.VM + CLONE.VFORK + CLONE.PARENT_SETTID + CLONE.CLEAR_SIGHAND;
-      this.#setClone(this.#at(fork.step) + STEP.args, flags, SIGCHLD, { parentTid: fork.pid.address });
+      this.#setClone(this.#at(fork.step) + STEP.args, flags, SIGCHLD, { parentTid: fork.pid.place });
     }
   }
 
@@ -106,7 +106,7 @@ export class Run {
       const childless = this.#children.adoptFirst();
       this.#read();
       const errno = this.#table.arena.get(this.#table.frame + FRAME.errno);
-      const at = errno ? this.#table.arena.get(this.#table.frame + FRAME.failed) : 0;
+      const at = errno ? this.#failedAt() : 0;
       if (at && at === this.#trampoline) throw cloneError(-errno, this.#compiled);
       if (childless) throw this.#died(childless.signal);
       const step = at ? this.#stepAt(at) : this.#wordsOf();
@@ -168,6 +168,13 @@ export class Run {
     return deathError(signal, last, this.#compiled);
   }
 
+  /** Place of the row that failed; 0 for none. */
+  #failedAt(): number {
+    const { arena, frame } = this.#table;
+    const address = arena.get(frame + FRAME.failed);
+    return address ? arena.placeOf(address) : 0;
+  }
+
   /** The step whose file system context has words on its failure. */
   #wordsOf(): Step | undefined {
     if (!this.#reached(this.#compiled.failed)) return undefined;
@@ -212,11 +219,11 @@ export class Run {
     const { arena, frame, steps: first } = this.#table;
     const { steps } = this.#compiled;
     return kernel().launch({
-      frame,
+      frame: arena.addressOf(frame),
       flags,
       steps: () => steps.map((step) => ({ syscall: step.syscall, phase: step.phase, text: stepText(step, steps) })),
       fail: (index, errno) => {
-        arena.set(frame + FRAME.failed, first + index * STEP.size);
+        arena.point(frame + FRAME.failed, first + index * STEP.size);
         arena.set(frame + FRAME.errno, errno);
       },
       reach: (index, result) => {
@@ -240,10 +247,10 @@ export class Run {
     const real = this.#trampoline ? bounced(this.#compiled.flags) : flags;
     if (cgroup || nest || fork || real % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
     const { arena, frame } = this.#table;
-    const setClone = (address: number, plain: number, parentTid: number) => {
-      arena.set(address, syscallNumber('clone'));
-      const args = [plain | signal, 0, parentTid, 0, 0];
-      for (const [i, value] of args.entries()) arena.set(address + STEP.args + 8 * i, value);
+    const setClone = (at: number, plain: number, parentTid: number) => {
+      arena.set(at, syscallNumber('clone'));
+      const args = [plain | signal, 0, arena.addressOf(parentTid), 0, 0];
+      for (const [i, value] of args.entries()) arena.set(at + STEP.args + 8 * i, value);
     };
     const known = flags % CLONE.CLEAR_SIGHAND;
     // A trampoline has every signal blocked to its end.
@@ -254,17 +261,17 @@ export class Run {
     return this.#play(plain);
   }
 
-  #setClone(address: number, flags: number, signal: number, more: Parameters<typeof writeCloneArgs>[3]): void {
+  #setClone(at: number, flags: number, signal: number, more: Parameters<typeof writeCloneArgs>[3]): void {
     const { arena } = this.#table;
-    arena.set(address, writeCloneArgs(arena, flags, signal, more));
-    arena.set(address + 8, layouts.clone_args.size);
+    arena.point(at, writeCloneArgs(arena, flags, signal, more));
+    arena.set(at + 8, layouts.clone_args.size);
   }
 
   #read(): void {
     const { arena } = this.#table;
     for (const step of this.#compiled.steps)
       step.slot.value = this.#reached(step) ? arena.get(this.#at(step) + STEP.result) : undefined;
-    for (const output of this.#compiled.outputs) output.bytes = arena.read(output.address, output.size);
+    for (const output of this.#compiled.outputs) output.bytes = arena.read(output.place, output.size);
   }
 
   #reached(step: Step): boolean {
@@ -272,11 +279,11 @@ export class Run {
   }
 
   #at(step: Step): number {
-    return step.slot.address - STEP.result;
+    return step.slot.place - STEP.result;
   }
 
-  #stepAt(address: number): Step | undefined {
-    return this.#compiled.steps[(address - this.#table.steps) / STEP.size];
+  #stepAt(place: number): Step | undefined {
+    return this.#compiled.steps[(place - this.#table.steps) / STEP.size];
   }
 }
 

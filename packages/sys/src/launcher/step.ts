@@ -4,8 +4,8 @@ import type { Phase } from './phase.js';
 
 /** The result of a step, to be an argument of later steps and to be read once the child is done. */
 export class Slot {
-  /** @internal Address of the step's result in the table, set when the table is written. */
-  address = 0;
+  /** @internal Place of the step's result in the table, set when the table is written. */
+  place = 0;
   /** @internal The layout in which a step has made it. */
   layout = 0;
   /** The result after the launch; undefined where the step was not reached. */
@@ -23,8 +23,8 @@ const nothing = Buffer.alloc(0);
 
 /** Memory that a step fills, to be read once the child is done, or to be an argument of later steps by address. */
 export class Output {
-  /** @internal Address in the arena. */
-  address = 0;
+  /** @internal Place in the arena. */
+  place = 0;
   /** @internal The layout that it belongs to. */
   layout = 0;
   /** What stands there after the launch. */

@@ -33,8 +33,8 @@ export const END = -1;
 /** A program in memory, as the machine code reads it. */
 export interface Table {
   readonly arena: Arena;
+  /** Places of the frame and of the first step. */
   readonly frame: number;
-  /** Address of the first step. */
   readonly steps: number;
 }
 
@@ -61,14 +61,14 @@ function fill(arena: Arena, program: Compiled, numberOf: (name: SyscallName) => 
   const { steps, readers } = program;
   const frame = arena.allocate(FRAME.size);
   const first = arena.allocate(steps.length * STEP.size);
-  arena.set(frame + FRAME.steps, first);
+  arena.point(frame + FRAME.steps, first);
   arena.set(frame + FRAME.all, -1);
   let at = first;
   for (const step of steps) {
-    step.slot.address = at + STEP.result;
+    step.slot.place = at + STEP.result;
     at += STEP.size;
   }
-  for (const output of program.outputs) output.address = arena.allocate(output.size);
+  for (const output of program.outputs) output.place = arena.allocate(output.size);
   at = first;
   for (const step of steps) {
     const { args, options, onZero, onValue } = step;
@@ -78,7 +78,7 @@ function fill(arena: Arena, program: Compiled, numberOf: (name: SyscallName) => 
     for (let i = 0; i < args.length; i++) {
       const arg = args[i] as StepArg;
       if (arg instanceof Slot) indirect |= 1 << i;
-      arena.set(at + STEP.args + 8 * i, argument(arena, arg));
+      writeArgument(arena, at + STEP.args + 8 * i, arg);
     }
     if (indirect) arena.set(at + STEP.indirect, indirect);
     arena.set(at + STEP.onZero, jump(step, onZero));
@@ -98,14 +98,14 @@ function fill(arena: Arena, program: Compiled, numberOf: (name: SyscallName) => 
 /** Bytes from a step to another; without one, to what comes after it. */
 function jump(from: Step, to: Step | Label | undefined): number {
   const row = (to instanceof Label ? to.row : to) ?? from.next;
-  return row ? row.slot.address - from.slot.address : STEP.size;
+  return row ? row.slot.place - from.slot.place : STEP.size;
 }
 
 /**
  * Puts a clone before the program: who is started first only makes that clone, whose child goes on with the program, waits
  * until the child has read the table, and exits.
  *
- * @returns address of the clone's row; its arguments are yet to be set
+ * @returns place of the clone's row; its arguments are yet to be set
  */
 export function writeTrampoline({ arena, frame, steps }: Table): number {
   const clone = arena.allocate(STEP.size);
@@ -114,45 +114,50 @@ export function writeTrampoline({ arena, frame, steps }: Table): number {
   arena.set(clone + STEP.onZero, steps - clone);
   arena.set(clone + STEP.onValue, exit - clone);
   arena.set(exit + STEP.nr, syscallNumber('exit'));
-  arena.set(frame + FRAME.steps, clone);
+  arena.point(frame + FRAME.steps, clone);
   return clone;
 }
 
-/** Writes a struct clone_args and returns its address. */
+/** Writes a struct clone_args, with places of cells where there are some, and returns its place. */
 export function writeCloneArgs(
   arena: Arena,
   flags: number,
   signal: number,
-  { pidfd = 0, parentTid = 0, cgroup }: { pidfd?: number; parentTid?: number; cgroup?: number | undefined },
+  { pidfd, parentTid, cgroup }: { pidfd?: number; parentTid?: number; cgroup?: number | undefined },
 ): number {
   const { clone_args } = layouts;
   const args = arena.allocate(clone_args.size);
-  arena.set(args + clone_args.parent_tid, parentTid);
+  if (parentTid !== undefined) arena.point(args + clone_args.parent_tid, parentTid);
   arena.set(args + clone_args.flags, flags);
-  arena.set(args + clone_args.pidfd, pidfd);
+  if (pidfd !== undefined) arena.point(args + clone_args.pidfd, pidfd);
   arena.set(args + clone_args.exit_signal, signal);
   if (cgroup !== undefined) arena.set(args + clone_args.cgroup, cgroup);
   return args;
 }
 
-function argument(arena: Arena, arg: StepArg): number | bigint {
-  if (typeof arg === 'number' || typeof arg === 'bigint') return arg;
+function writeArgument(arena: Arena, at: number, arg: StepArg): void {
+  if (typeof arg === 'number' || typeof arg === 'bigint') arena.set(at, arg);
+  else if (arg === null) arena.set(at, 0);
+  else if (arg instanceof Fd) arena.set(at, arg.number);
+  else arena.point(at, placeOf(arena, arg));
+}
+
+/** Where an argument stands that is passed by address. */
+function placeOf(arena: Arena, arg: string | Slot | Output | Uint8Array | StringArray): number {
   if (typeof arg === 'string') return arena.string(arg);
-  if (arg === null) return 0;
-  if (arg instanceof Slot || arg instanceof Output) return arg.address;
-  if (arg instanceof Fd) return arg.number;
+  if (arg instanceof Slot || arg instanceof Output) return arg.place;
   if (arg instanceof Uint8Array) return arena.store(arg);
   const list = arena.allocate(8 * (arg.strings.length + 1));
-  for (const [i, text] of arg.strings.entries()) arena.set(list + 8 * i, arena.string(text));
+  for (const [i, text] of arg.strings.entries()) arena.point(list + 8 * i, arena.string(text));
   return list;
 }
 
 /** A list of errors in one word, a byte each. */
-function setErrnos(arena: Arena, address: number, names: readonly string[]): void {
+function setErrnos(arena: Arena, at: number, names: readonly string[]): void {
   if (names.length > 8) throw invalid('a step ignores eight errors at the most');
   for (let i = 0; i < names.length; i++) {
     const name = names[i] as string;
-    arena.setByte(address + i, name === '*' ? ANY_ERROR : errnoNumber(name));
+    arena.setByte(at + i, name === '*' ? ANY_ERROR : errnoNumber(name));
   }
 }
 
