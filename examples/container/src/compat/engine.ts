@@ -88,7 +88,8 @@ export class Desk {
     try {
       return this.#run(engine, line, state);
     } finally {
-      rmSync(state, { recursive: true, force: true });
+      // Podman's monitors tidy up after their containers, and may not be done yet.
+      rmSync(state, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     }
   }
 
