@@ -11,6 +11,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -511,6 +512,54 @@ for (const [kind, layout] of layouts) {
       expect(() => group.setXattr('user.x', Buffer.alloc(65_537))).toThrow(TypeError);
       expect(() => group.setXattr('user.x', 1 as never)).toThrow(TypeError);
       await group.remove();
+    });
+
+    it('disposal finds a process that is in one of its hierarchies alone, or in a group below that', async () => {
+      for (const [mount, below] of layout.hierarchies.flatMap((one) => [
+        [one.mount, ''],
+        [one.mount, '/below'],
+      ])) {
+        const group = await make('somewhere');
+        const directories = layout.hierarchies.map((one) => `${one.mount}/${parent}/${group.name}`).filter(existsSync);
+        const here = directories.find((path) => path.startsWith(`${mount}/`));
+        const child = here && spawn('sleep', ['1000'], { stdio: 'ignore' });
+        const exit = child && once(child, 'exit');
+        if (child) {
+          if (below) mkdirSync(`${here}${below}`);
+          writeFileSync(`${here}${below}/cgroup.procs`, String(child.pid), { flag: 'r+' });
+        }
+        await group[Symbol.asyncDispose]();
+        expect(await exit, `${here}${below}`).toEqual(child && [null, 'SIGKILL']);
+        expect(directories.filter(existsSync)).toEqual([]);
+      }
+    });
+
+    it('kills what is left where somebody else removed what freezes', async () => {
+      const group = await make('unfrozen');
+      const [pids, freezer] = [group.path('pids'), group.path('freezer')] as string[];
+      const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
+      const exit = once(child, 'exit');
+      writeFileSync(`${pids}/cgroup.procs`, String(child.pid), { flag: 'r+' });
+      if (freezer !== pids) rmdirSync(freezer as string);
+      await group[Symbol.asyncDispose]();
+      expect(await exit).toEqual([null, 'SIGKILL']);
+      expect(existsSync(pids as string)).toBe(false);
+    });
+
+    it('is removed by several at once, while it is killed', async () => {
+      const group = await make('together');
+      const below = await group.create('below');
+      const child = run(below, 'sleep 1000');
+      const all = [
+        group.kill(),
+        group[Symbol.asyncDispose](),
+        below[Symbol.asyncDispose](),
+        group[Symbol.asyncDispose](),
+        group.remove({ recursive: true }),
+        below.kill(),
+      ];
+      expect((await Promise.allSettled(all)).filter(({ status }) => status === 'rejected')).toEqual([]);
+      expect(await ended(child.pidfd)).toMatchObject({ signal: 9 });
     });
 
     it('a group that is removed underneath: typed errors, and disposal goes through', async () => {
