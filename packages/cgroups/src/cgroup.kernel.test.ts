@@ -465,6 +465,9 @@ for (const [kind, layout] of layouts) {
         ['sweep', () => Cgroup.sweep({ parents: 'x' } as never)],
         ['stats', () => group.stats({ only: ['cpus' as never] })],
         ['events', () => group.events({ types: ['oom' as never] })],
+        ['events signal', () => group.events({ signal: {} as never })],
+        ['events pollMs', () => group.events({ pollMs: 2 ** 31 })],
+        ['pressure signal', () => group.pressure('cpu', { stallUs: 1, windowUs: 2_000_000, signal: {} as never })],
         ['pressure', () => group.pressure('disk' as never, { stallUs: 1, windowUs: 2 })],
         ['peakWindow', () => group.peakWindow('cpu' as never)],
         ['freeze', () => group.freeze({ timeout: 1 } as never)],
@@ -544,6 +547,17 @@ for (const [kind, layout] of layouts) {
       await group[Symbol.asyncDispose]();
       expect(await exit).toEqual([null, 'SIGKILL']);
       expect(existsSync(pids as string)).toBe(false);
+    });
+
+    it('waits for ever where that is asked for', async () => {
+      const group = await make('patient');
+      const { pidfd } = run(group, 'while :; do :; done');
+      for (let i = 0; i < 20; i++) {
+        await group.freeze({ timeoutMs: Number.POSITIVE_INFINITY });
+        await group.thaw({ timeoutMs: 2 ** 31 });
+      }
+      await group[Symbol.asyncDispose]();
+      await ended(pidfd);
     });
 
     it('is removed by several at once, while it is killed', async () => {

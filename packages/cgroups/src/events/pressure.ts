@@ -1,5 +1,6 @@
 import { attempt, type Fd, FdWatcher, invalid, O, UnsupportedError } from '@iso/sys';
 import { E } from '../error.js';
+import { checkSignal } from '../options.js';
 import type { CgroupDirectory } from '../raw/directory.js';
 import { parsePressure } from '../stats/pressure.js';
 import { choice, onlyKeys } from '../value.js';
@@ -45,6 +46,7 @@ export function openPressure(
     throw invalid(`stallUs and windowUs must be whole microseconds, the first not above the second`);
   }
   choice(kind, 'kind', ['some', 'full']);
+  checkSignal(signal);
   const file = `${resource}.pressure`;
   if (!directory?.has(file)) {
     throw new UnsupportedError(file, 'there is no such file: pressure accounting is off, or there is no v2 tree');
