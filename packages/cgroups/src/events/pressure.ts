@@ -88,7 +88,14 @@ class Trigger extends Feed<PressureEvent> implements PressureTrigger {
     };
     super(merge, close, signal);
     if (this.ended) return;
-    const total = () => parsePressure(directory.read(file))?.[kind]?.totalUsec;
+    const text = Buffer.alloc(512);
+    // By the trigger's own descriptor: whoever removes the group closes its directory.
+    const total = () => {
+      const length = attempt('pread64', fd, text, text.length, 0);
+      if (length === -E.NODEV || length === -E.OPNOTSUPP) return undefined;
+      if (length < 0) throw directory.failure(length, 'read', file);
+      return parsePressure(text.toString('latin1', 0, length))?.[kind]?.totalUsec;
+    };
     let last = total() ?? 0;
     watcher = new FdWatcher(fd, 'priority', () => {
       try {
