@@ -549,6 +549,18 @@ for (const [kind, layout] of layouts) {
       expect(existsSync(pids as string)).toBe(false);
     });
 
+    it('removes what somebody gave another name, as v1 allows', async () => {
+      const group = await make('renamed');
+      const paths = layout.hierarchies.map(({ mount }) => `${mount}/${parent}/${group.name}`).filter(existsSync);
+      const renamed = paths.filter((path) => spawnSync('mv', [path, `${path}-2`]).status === 0);
+      expect(renamed.length).toBe(
+        layout.hierarchies.filter((one) => one.version === 1 && paths.some((path) => path.startsWith(`${one.mount}/`)))
+          .length,
+      );
+      await group[Symbol.asyncDispose]();
+      expect([...paths, ...paths.map((path) => `${path}-2`)].filter(existsSync)).toEqual([]);
+    });
+
     it('waits for ever where that is asked for', async () => {
       const group = await make('patient');
       const { pidfd } = run(group, 'while :; do :; done');
