@@ -11,6 +11,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -465,6 +466,9 @@ for (const [kind, layout] of layouts) {
         ['sweep', () => Cgroup.sweep({ parents: 'x' } as never)],
         ['stats', () => group.stats({ only: ['cpus' as never] })],
         ['events', () => group.events({ types: ['oom' as never] })],
+        ['events signal', () => group.events({ signal: {} as never })],
+        ['events pollMs', () => group.events({ pollMs: 2 ** 31 })],
+        ['pressure signal', () => group.pressure('cpu', { stallUs: 1, windowUs: 2_000_000, signal: {} as never })],
         ['pressure', () => group.pressure('disk' as never, { stallUs: 1, windowUs: 2 })],
         ['peakWindow', () => group.peakWindow('cpu' as never)],
         ['freeze', () => group.freeze({ timeout: 1 } as never)],
@@ -512,6 +516,77 @@ for (const [kind, layout] of layouts) {
       expect(() => group.setXattr('user.x', Buffer.alloc(65_537))).toThrow(TypeError);
       expect(() => group.setXattr('user.x', 1 as never)).toThrow(TypeError);
       await group.remove();
+    });
+
+    it('disposal finds a process that is in one of its hierarchies alone, or in a group below that', async () => {
+      for (const [mount, below] of layout.hierarchies.flatMap((one) => [
+        [one.mount, ''],
+        [one.mount, '/below'],
+      ])) {
+        const group = await make('somewhere');
+        const directories = layout.hierarchies.map((one) => `${one.mount}/${parent}/${group.name}`).filter(existsSync);
+        const here = directories.find((path) => path.startsWith(`${mount}/`));
+        const child = here && spawn('sleep', ['1000'], { stdio: 'ignore' });
+        const exit = child && once(child, 'exit');
+        if (child) {
+          if (below) mkdirSync(`${here}${below}`);
+          writeFileSync(`${here}${below}/cgroup.procs`, String(child.pid), { flag: 'r+' });
+        }
+        await group[Symbol.asyncDispose]();
+        expect(await exit, `${here}${below}`).toEqual(child && [null, 'SIGKILL']);
+        expect(directories.filter(existsSync)).toEqual([]);
+      }
+    });
+
+    it('kills what is left where somebody else removed what freezes', async () => {
+      const group = await make('unfrozen');
+      const [pids, freezer] = [group.path('pids'), group.path('freezer')] as string[];
+      const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
+      const exit = once(child, 'exit');
+      writeFileSync(`${pids}/cgroup.procs`, String(child.pid), { flag: 'r+' });
+      if (freezer !== pids) rmdirSync(freezer as string);
+      await group[Symbol.asyncDispose]();
+      expect(await exit).toEqual([null, 'SIGKILL']);
+      expect(existsSync(pids as string)).toBe(false);
+    });
+
+    it('removes what somebody gave another name, as v1 allows', async () => {
+      const group = await make('renamed');
+      const paths = layout.hierarchies.map(({ mount }) => `${mount}/${parent}/${group.name}`).filter(existsSync);
+      const renamed = paths.filter((path) => spawnSync('mv', [path, `${path}-2`]).status === 0);
+      expect(renamed.length).toBe(
+        layout.hierarchies.filter((one) => one.version === 1 && paths.some((path) => path.startsWith(`${one.mount}/`)))
+          .length,
+      );
+      await group[Symbol.asyncDispose]();
+      expect([...paths, ...paths.map((path) => `${path}-2`)].filter(existsSync)).toEqual([]);
+    });
+
+    it('waits for ever where that is asked for', async () => {
+      const group = await make('patient');
+      const { pidfd } = run(group, 'while :; do :; done');
+      for (let i = 0; i < 20; i++) {
+        await group.freeze({ timeoutMs: Number.POSITIVE_INFINITY });
+        await group.thaw({ timeoutMs: 2 ** 31 });
+      }
+      await group[Symbol.asyncDispose]();
+      await ended(pidfd);
+    });
+
+    it('is removed by several at once, while it is killed', async () => {
+      const group = await make('together');
+      const below = await group.create('below');
+      const child = run(below, 'sleep 1000');
+      const all = [
+        group.kill(),
+        group[Symbol.asyncDispose](),
+        below[Symbol.asyncDispose](),
+        group[Symbol.asyncDispose](),
+        group.remove({ recursive: true }),
+        below.kill(),
+      ];
+      expect((await Promise.allSettled(all)).filter(({ status }) => status === 'rejected')).toEqual([]);
+      expect(await ended(child.pidfd)).toMatchObject({ signal: 9 });
     });
 
     it('a group that is removed underneath: typed errors, and disposal goes through', async () => {

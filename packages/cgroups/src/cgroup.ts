@@ -46,7 +46,10 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
   readonly name: string;
   readonly #places: Places;
   readonly #reader: Reader;
+  /** Closed: gone, or left alone. */
   #removed = false;
+  #gone = false;
+  #removing: Promise<void> | undefined;
 
   private constructor(name: string, places: Places) {
     this.name = name;
@@ -430,7 +433,12 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
   async kill(options: WaitOptions = {}): Promise<void> {
     this.#live();
     checkWait(options);
-    await kill(this.#places, options);
+    try {
+      await kill(this.#places, options);
+    } catch (error) {
+      // Removed meanwhile, by whoever disposed of it: nobody is in it.
+      if (!this.#gone) throw error;
+    }
   }
 
   /**
@@ -484,11 +492,7 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
    */
   async remove(options: { recursive?: boolean } = {}): Promise<void> {
     onlyKeys(options, 'the options of remove', ['recursive']);
-    if (this.#removed) return;
-    this.#reader.close();
-    for (const directory of this.#places.directories) await removeDirectory(directory, options.recursive ?? false);
-    this.#removed = true;
-    this.#places[Symbol.dispose]();
+    await this.#inTurn(() => this.#remove(options.recursive ?? false));
   }
 
   /** Closes its descriptors; the group stays. */
@@ -500,10 +504,28 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
 
   /** Kills, waits until it is empty, removes it with all below it; again does nothing. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inTurn(async () => {
+      if (this.#removed) return;
+      // Where nobody is left and nothing is below, that is all.
+      if (!this.#places.toRemove.every((directory) => directory.remove() === 0)) await this.kill();
+      await this.#remove(true);
+    });
+  }
+
+  async #remove(recursive: boolean): Promise<void> {
     if (this.#removed) return;
-    // Where nobody is left and nothing is below, that is all.
-    if (!this.#places.directories.every((directory) => directory.remove() === 0)) await this.kill();
-    await this.remove({ recursive: true });
+    this.#reader.close();
+    for (const directory of this.#places.toRemove) await removeDirectory(directory, recursive);
+    this.#removed = true;
+    this.#gone = true;
+    this.#places[Symbol.dispose]();
+  }
+
+  /** Who removes it while somebody else does waits: the other closes the descriptors. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#removing ? this.#removing.then(work) : work();
+    this.#removing = turn.catch(() => undefined);
+    return turn;
   }
 
   #live(): void {

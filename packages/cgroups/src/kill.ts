@@ -33,7 +33,7 @@ export async function kill(places: Places, options: WaitOptions): Promise<void> 
         syscall: 'kill',
         path: places.directories[0]?.path ?? '',
         reason: 'busy',
-        hint: 'processes survive SIGKILL: they are stuck in the kernel (state D), or outside of this pid namespace',
+        hint: 'processes survive SIGKILL: stuck in the kernel (state D), frozen with a v1 group above, or outside of this pid namespace',
       });
     }
     await killFrozen(places, options);
@@ -73,15 +73,23 @@ async function killFrozen(places: Places, options: WaitOptions): Promise<void> {
     try {
       await freeze(places, { ...options, timeoutMs: 2000 });
     } catch (error) {
-      // What does not stand still is hit as well as can be; the next round comes.
-      if (!CgroupError.is(error, 'busy')) throw error;
+      // What does not stand still is hit as well as can be; the next round comes. Somebody may have removed what freezes, too.
+      if (!CgroupError.is(error, 'busy', 'removed')) throw error;
     }
   }
   try {
     for (const pid of membersOf(places)) killByPidfd(pid);
   } finally {
     // On v1 what is frozen cannot die.
-    if (freezer) await thaw(places, options);
+    if (freezer) await thawIfThere(places, options);
+  }
+}
+
+async function thawIfThere(places: Places, options: WaitOptions): Promise<void> {
+  try {
+    await thaw(places, options);
+  } catch (error) {
+    if (!CgroupError.is(error, 'removed')) throw error;
   }
 }
 

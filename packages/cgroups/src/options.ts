@@ -70,5 +70,10 @@ function checkTime({ timeoutMs, signal }: WaitOptions): void {
   if (timeoutMs !== undefined && !(typeof timeoutMs === 'number' && timeoutMs >= 0)) {
     throw invalid(`timeoutMs must be milliseconds, not ${shown(timeoutMs)}`);
   }
+  checkSignal(signal);
+}
+
+/** Checks what ends a wait or a watch. */
+export function checkSignal(signal: unknown): void {
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw invalid('signal must be an AbortSignal');
 }

@@ -55,6 +55,12 @@ export class Places implements Disposable {
     return this.directories.filter((directory) => directory.version === 1);
   }
 
+  /** Its directories in the order in which they are removed: what freezes is there as long as somebody may have to be killed. */
+  get toRemove(): readonly CgroupDirectory[] {
+    const freezer = this.of('freezer');
+    return freezer ? [...this.directories.filter((directory) => directory !== freezer), freezer] : this.directories;
+  }
+
   /** Its directory for a controller; undefined where that is not enabled. */
   of(controller: Controller | 'cgroup'): CgroupDirectory | undefined {
     if (controller === 'cgroup') return this.v2 ?? this.directories[0];

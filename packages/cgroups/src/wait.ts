@@ -2,6 +2,9 @@ import { CgroupError, E } from './error.js';
 import type { CgroupDirectory } from './raw/directory.js';
 import { counter, type State, StateFile } from './state.js';
 
+/** Node's timers take longer times for one millisecond: 24 days. */
+export const LONGEST_MS = 2 ** 31 - 1;
+
 /** How long to wait for a group to change. */
 export interface WaitOptions {
   /** Gives up. */
@@ -38,11 +41,14 @@ export async function untilState(
       };
       abort = () => reject(signal?.reason);
       signal?.addEventListener('abort', abort, { once: true });
-      timer = setTimeout(() => {
-        // A loop that was busy sees its timers before its descriptors.
-        look();
-        reject(late(directory, 'cgroup.events', `${key} ${Number(value)}`));
-      }, timeoutMs);
+      timer = setTimeout(
+        () => {
+          // A loop that was busy sees its timers before its descriptors.
+          look();
+          reject(late(directory, 'cgroup.events', `${key} ${Number(value)}`));
+        },
+        Math.min(timeoutMs, LONGEST_MS),
+      );
       file = new StateFile(directory);
       file.watch(look);
       // It may have come before the watcher was there.

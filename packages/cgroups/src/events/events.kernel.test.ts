@@ -235,6 +235,18 @@ describe.skipIf(!has(unified, 'freezer', 2))('v2 state events [needs root and a 
     await group.remove();
   });
 
+  it('a trigger ends with its group, whoever removes that', async () => {
+    for (const own of [true, false]) {
+      const group = await Cgroup.create('pressure', { parent, layout: unified as Layout, controllers: [] });
+      const other = await Cgroup.open(group.path() as string, { layout: unified as Layout });
+      using trigger = group.pressure('cpu', { stallUs: 200_000, windowUs: 2_000_000 });
+      const next = trigger.next();
+      await (own ? group : other).remove();
+      expect(await next).toEqual({ value: undefined, done: true });
+      await Promise.all([group.remove(), other.remove()]);
+    }
+  });
+
   it('refuses triggers that are none', async () => {
     const group = await Cgroup.create('bad-trigger', { parent, layout: unified as Layout, controllers: [] });
     expect(() => group.pressure('cpu', { stallUs: 3, windowUs: 2 })).toThrow(TypeError);

@@ -1,11 +1,13 @@
 import { attempt, FdWatcher } from '@iso/sys';
 import { CgroupError, E } from '../error.js';
 import { membersOf } from '../kill.js';
+import { checkSignal } from '../options.js';
 import type { Places } from '../places.js';
 import type { CgroupDirectory } from '../raw/directory.js';
 import { StateFile } from '../state.js';
 import { type Counters, StatFile } from '../stats/file.js';
 import { choice, integer, list, onlyKeys } from '../value.js';
+import { LONGEST_MS } from '../wait.js';
 import { Feed } from './feed.js';
 import { onLegacyEvent, onSiblingRemoved, type Source } from './source.js';
 
@@ -63,7 +65,8 @@ export function watchEvents(places: Places, options: EventOptions): Feed<CgroupE
   for (const threshold of list(options.thresholds, 'thresholds')) integer(threshold, 'thresholds', 0);
   if (options.pressureLevel !== undefined)
     choice(options.pressureLevel, 'pressureLevel', ['low', 'medium', 'critical']);
-  if (options.pollMs !== undefined) integer(options.pollMs, 'pollMs', 1);
+  if (options.pollMs !== undefined) integer(options.pollMs, 'pollMs', 1, LONGEST_MS);
+  checkSignal(options.signal);
   return new Watch(places, options).feed;
 }
 

@@ -1,5 +1,6 @@
 import { attempt, type Fd, FdWatcher, invalid, O, UnsupportedError } from '@iso/sys';
 import { E } from '../error.js';
+import { checkSignal } from '../options.js';
 import type { CgroupDirectory } from '../raw/directory.js';
 import { parsePressure } from '../stats/pressure.js';
 import { choice, onlyKeys } from '../value.js';
@@ -45,6 +46,7 @@ export function openPressure(
     throw invalid(`stallUs and windowUs must be whole microseconds, the first not above the second`);
   }
   choice(kind, 'kind', ['some', 'full']);
+  checkSignal(signal);
   const file = `${resource}.pressure`;
   if (!directory?.has(file)) {
     throw new UnsupportedError(file, 'there is no such file: pressure accounting is off, or there is no v2 tree');
@@ -86,7 +88,14 @@ class Trigger extends Feed<PressureEvent> implements PressureTrigger {
     };
     super(merge, close, signal);
     if (this.ended) return;
-    const total = () => parsePressure(directory.read(file))?.[kind]?.totalUsec;
+    const text = Buffer.alloc(512);
+    // By the trigger's own descriptor: whoever removes the group closes its directory.
+    const total = () => {
+      const length = attempt('pread64', fd, text, text.length, 0);
+      if (length === -E.NODEV || length === -E.OPNOTSUPP) return undefined;
+      if (length < 0) throw directory.failure(length, 'read', file);
+      return parsePressure(text.toString('latin1', 0, length))?.[kind]?.totalUsec;
+    };
     let last = total() ?? 0;
     watcher = new FdWatcher(fd, 'priority', () => {
       try {

@@ -102,3 +102,38 @@ describe('toOCI', () => {
     });
   });
 });
+
+describe('toOCI loses no limit', () => {
+  it('where 0 or -1 has another meaning there', () => {
+    const cases: [Limits, OciResources][] = [
+      [{ pids: { max: 0 } }, { unified: { 'pids.max': '0' } }],
+      [{ memory: { max: 0 } }, { memory: {}, unified: { 'memory.max': '0' } }],
+      [
+        { memory: { max: 'max', swap: { max: '1M' } } },
+        { memory: { limit: -1 }, unified: { 'memory.swap.max': '1048576' } },
+      ],
+      [{ memory: { max: 'max', swap: { max: 0 } } }, { memory: { limit: -1 }, unified: { 'memory.swap.max': '0' } }],
+      [{ memory: { max: 'max', swap: { max: 'max' } } }, { memory: { limit: -1, swap: -1 } }],
+      [
+        { hugetlb: { '2MB': { max: 'max', rsvdMax: '2M' }, '1GB': { max: 0 } } },
+        {
+          hugepageLimits: [{ pageSize: '1GB', limit: 0 }],
+          unified: { 'hugetlb.2MB.max': 'max', 'hugetlb.2MB.rsvd.max': '2097152' },
+        },
+      ],
+      [
+        { cgroup: { maxDepth: 0, maxDescendants: 'max' } },
+        { unified: { 'cgroup.max.depth': '0', 'cgroup.max.descendants': 'max' } },
+      ],
+    ];
+    for (const [limits, resources] of cases) expect(toOCI(limits), JSON.stringify(limits)).toEqual(resources);
+  });
+
+  it('where a device is a path', () => {
+    expect(() => toOCI({ io: { max: [{ device: '/none', rbps: 1 }] } })).toThrow(
+      expect.objectContaining({ reason: 'noSuchDevice' }),
+    );
+    const [one] = toOCI({ io: { max: [{ device: '/', rbps: 1 }] } }).blockIO?.throttleReadBpsDevice ?? [];
+    expect([one?.major, one?.minor].every(Number.isInteger)).toBe(true);
+  });
+});

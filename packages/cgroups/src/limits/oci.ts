@@ -2,6 +2,7 @@ import { invalid } from '@iso/sys';
 import type { DeviceRule } from '../devices/rule.js';
 import { bytes } from '../value.js';
 import { blkioToIoWeight, ioToBlkioWeight, memswToSwap, sharesToWeight, weightToShares } from './convert.js';
+import { deviceNumber } from './device.js';
 import type { Limits } from './limits.js';
 
 /** The part of `linux.resources` of an OCI runtime specification that cgroups can do. */
@@ -169,7 +170,7 @@ function fromBlockIO(blockIO: NonNullable<OciResources['blockIO']>): NonNullable
  *
  * @param limits - limits
  * @returns `linux.resources`
- * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for limits that are none
+ * @throws `TypeError` (`ERR_INVALID_ARG_VALUE`) for limits that are none; CgroupError `noSuchDevice` for a path that lies on none
  */
 export function toOCI(limits: Limits): OciResources {
   const { memory, cpu, cpuset, pids, io, hugetlb, devices, net_cls, net_prio, rdma } = limits;
@@ -183,11 +184,14 @@ export function toOCI(limits: Limits): OciResources {
   if (memory) {
     const limit = size(memory.max, 'memory.max');
     const swap = size(memory.swap?.max, 'memory.swap.max');
+    // 0 is unset there.
+    if (limit === 0) unified['memory.max'] = '0';
     // v1's sum needs the limit on memory; without it only v2's own file can say it.
-    const sum = swap === undefined || limit === undefined ? undefined : swap === -1 || limit === -1 ? -1 : limit + swap;
-    if (swap !== undefined && limit === undefined) unified['memory.swap.max'] = swap === -1 ? 'max' : String(swap);
+    const summable = swap !== undefined && (limit ? limit > 0 || swap === -1 : false);
+    const sum = !summable ? undefined : swap === -1 ? -1 : (limit as number) + swap;
+    if (swap !== undefined && !summable) unified['memory.swap.max'] = swap === -1 ? 'max' : String(swap);
     result.memory = compact({
-      limit,
+      limit: limit || undefined,
       reservation: size(memory.low, 'memory.low'),
       swap: sum,
       swappiness: memory.swappiness,
@@ -200,6 +204,7 @@ export function toOCI(limits: Limits): OciResources {
     if (memory.oomGroup !== undefined) unified['memory.oom.group'] = memory.oomGroup ? '1' : '0';
     if (memory.zswap?.max !== undefined)
       unified['memory.zswap.max'] = String(bytes(memory.zswap.max, 'memory.zswap.max'));
+    if (memory.zswap?.writeback !== undefined) unified['memory.zswap.writeback'] = memory.zswap.writeback ? '1' : '0';
   }
   if (cpu || cpuset) {
     const max = typeof cpu?.max === 'number' ? { quotaUs: Math.round(cpu.max * 100_000), periodUs: 100_000 } : cpu?.max;
@@ -218,15 +223,28 @@ export function toOCI(limits: Limits): OciResources {
     if (cpu?.uclamp?.max !== undefined) unified['cpu.uclamp.max'] = String(cpu.uclamp.max);
     if (cpu?.weightNice !== undefined) unified['cpu.weight.nice'] = String(cpu.weightNice);
     if (cpuset?.partition !== undefined) unified['cpuset.cpus.partition'] = cpuset.partition;
+    if (cpuset?.exclusive !== undefined) unified['cpuset.cpus.exclusive'] = cpuset.exclusive;
   }
-  if (pids?.max !== undefined) result.pids = { limit: pids.max === 'max' ? -1 : pids.max };
-  if (io) result.blockIO = toBlockIO(io);
+  if (pids?.max === 0) unified['pids.max'] = '0';
+  else if (pids?.max !== undefined) result.pids = { limit: pids.max === 'max' ? -1 : pids.max };
+  if (io) {
+    result.blockIO = toBlockIO(io);
+    if (io.bfqWeight !== undefined) unified['io.bfq.weight'] = String(io.bfqWeight);
+    if (io.prioClass !== undefined) unified['io.prio.class'] = io.prioClass;
+  }
   if (hugetlb) {
-    result.hugepageLimits = Object.entries(hugetlb).flatMap(([pageSize, { max }]) => {
+    result.hugepageLimits = Object.entries(hugetlb).flatMap(([pageSize, { max, rsvdMax }]) => {
       const limit = size(max, `hugetlb.${pageSize}`);
-      return limit === undefined ? [] : [{ pageSize, limit }];
+      if (rsvdMax !== undefined)
+        unified[`hugetlb.${pageSize}.rsvd.max`] = String(bytes(rsvdMax, `hugetlb.${pageSize}.rsvdMax`));
+      // There it is unsigned.
+      if (limit === -1) unified[`hugetlb.${pageSize}.max`] = 'max';
+      return limit === undefined || limit === -1 ? [] : [{ pageSize, limit }];
     });
   }
+  if (limits.cgroup?.maxDepth !== undefined) unified['cgroup.max.depth'] = String(limits.cgroup.maxDepth);
+  if (limits.cgroup?.maxDescendants !== undefined)
+    unified['cgroup.max.descendants'] = String(limits.cgroup.maxDescendants);
   if (devices) result.devices = devices.map((rule: DeviceRule) => ({ ...rule, access: rule.access ?? 'rwm' }) as never);
   if (net_cls || net_prio) {
     result.network = compact({
@@ -250,7 +268,8 @@ export function toOCI(limits: Limits): OciResources {
 
 function toBlockIO(io: NonNullable<Limits['io']>): NonNullable<OciResources['blockIO']> {
   const numbers = (device: string) => {
-    const [major = 0, minor = 0] = device.split(':').map(Number);
+    const number = /^\d+:\d+$/.test(device) ? device : deviceNumber(device);
+    const [major = 0, minor = 0] = number.split(':').map(Number);
     return { major, minor };
   };
   const throttle = (key: Throttle) => {

@@ -1,4 +1,4 @@
-import { fstatSync, readdirSync, readSync } from 'node:fs';
+import { fstatSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 import { AT, attempt, Fd, KernelError, O, openHow, RESOLVE, UnsupportedError } from '@iso/sys';
 import type { Version } from '../controller.js';
 import { type CgroupError, E } from '../error.js';
@@ -99,12 +99,15 @@ export class CgroupDirectory implements Disposable {
 
   /** rmdir(2) of the group itself; returns the error number, 0 where it is gone, even if there is another in its place. */
   remove(): number {
-    // Its files are there as long as it is; and as long as it is, its path is its own.
+    // Its files are there as long as it is; and as long as it is, its path is nobody else's, but for renaming.
     const there = this.#openat('cgroup.procs', O.PATH);
     if (there >= 0) attempt('close', there);
     else if (there === -E.NOENT || there === -E.NODEV) return 0;
     const result = attempt('unlinkat', AT.FDCWD, this.path, AT.REMOVEDIR);
-    return result === -E.NOENT ? 0 : -result;
+    if (result !== -E.NOENT) return -result;
+    // Gone meanwhile; or somebody gave it another name, which v1 allows.
+    if (!this.has('cgroup.procs')) return 0;
+    return -attempt('unlinkat', AT.FDCWD, readlinkSync(`/proc/self/fd/${this.fd.number}`), AT.REMOVEDIR);
   }
 
   /** Inode number: on v2 the cgroup's id. */
