@@ -10,6 +10,8 @@ const SPACE = 32;
 const MINUS = 45;
 const ZERO = 48;
 const LETTER_M = 109;
+/** Digits and a newline of a number that is exact. */
+const EXACT = 16;
 
 /** Numbers by key, as a control file of `key value` lines has them; keys in camel case. */
 export type Counters = Record<string, number | undefined>;
@@ -89,7 +91,8 @@ export class StatFile {
   /** One number of nanoseconds, as whole microseconds: exact beyond 2^53 ns, which 104 days of CPU time reach. */
   microseconds(): number | undefined {
     const length = this.#read();
-    return length <= 0 ? undefined : Number(bytes.toString('latin1', 0, length).trim().slice(0, -3));
+    if (length <= 0) return undefined;
+    return length <= EXACT ? Math.floor(numberAt(0) / 1000) : Number(bytes.toString('latin1', 0, length - 4));
   }
 
   /** 0 or 1. */
@@ -100,7 +103,8 @@ export class StatFile {
   /** The text without its last newline. */
   text(): string | undefined {
     const length = this.#read();
-    return length < 0 ? undefined : bytes.toString('latin1', 0, length).trimEnd();
+    if (length <= 0) return length < 0 ? undefined : '';
+    return bytes.toString('latin1', 0, length).trimEnd();
   }
 
   /** Lines of `key value`. The kernel's order of keys is remembered, and compared. */

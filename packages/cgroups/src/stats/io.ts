@@ -58,8 +58,12 @@ function unified(files: StatFiles): IoStats {
 }
 
 /** Which files have figures depends on the scheduler of the device; the throttling layer has them in any case. */
-const bytesFiles = ['bfq.io_service_bytes', 'io_service_bytes', 'throttle.io_service_bytes'];
-const operationsFiles = ['bfq.io_serviced', 'io_serviced', 'throttle.io_serviced'];
+const countersOf = (name: string) =>
+  [`bfq.${name}`, name, `throttle.${name}`].flatMap((one) => [`blkio.${one}_recursive`, `blkio.${one}`]);
+const counts: { files: readonly string[]; keys: Record<string, (typeof plain)[number]> }[] = [
+  { files: countersOf('io_service_bytes'), keys: { Read: 'rbytes', Write: 'wbytes', Discard: 'dbytes' } },
+  { files: countersOf('io_serviced'), keys: { Read: 'rios', Write: 'wios', Discard: 'dios' } },
+];
 const throttles = [
   ['rbps', 'read_bps'],
   ['wbps', 'write_bps'],
@@ -70,23 +74,13 @@ const throttles = [
 function legacy(files: StatFiles): IoStats {
   const devices: Record<string, DeviceIo> = {};
   const device = (key: string) => (devices[key] ??= emptyDevice(key));
-  const count = (
-    names: readonly string[],
-    keys: Record<string, 'rbytes' | 'wbytes' | 'dbytes' | 'rios' | 'wios' | 'dios'>,
-  ) => {
-    for (const name of names.flatMap((name) => [`${name}_recursive`, name])) {
-      const text = files.file(`blkio.${name}`).text();
-      if (!text || /^Total 0$/.test(text)) continue;
-      for (const line of text.split('\n')) {
-        const [number = '', operation = '', value] = line.split(' ');
-        const key = keys[operation];
-        if (value !== undefined && key) device(number)[key] = Number(value);
-      }
-      return;
+  for (const { files: names, keys } of counts) {
+    for (const line of firstTold(files, names)?.split('\n') ?? []) {
+      const [number = '', operation = '', value] = line.split(' ');
+      const key = keys[operation];
+      if (value !== undefined && key) device(number)[key] = Number(value);
     }
-  };
-  count(bytesFiles, { Read: 'rbytes', Write: 'wbytes', Discard: 'dbytes' });
-  count(operationsFiles, { Read: 'rios', Write: 'wios', Discard: 'dios' });
+  }
   for (const [key, file] of throttles) {
     const text = files.file(`blkio.throttle.${file}_device`).text();
     for (const line of text ? text.split('\n') : []) {
@@ -102,6 +96,15 @@ function legacy(files: StatFiles): IoStats {
     bfqWeight: files.file('blkio.bfq.weight').number(),
     prioClass: undefined,
   };
+}
+
+/** The text of the first file with figures. */
+function firstTold(files: StatFiles, names: readonly string[]): string | undefined {
+  for (const name of names) {
+    const text = files.file(name).text();
+    if (text && text !== 'Total 0') return text;
+  }
+  return undefined;
 }
 
 const names = new Map<string, string | undefined>();
