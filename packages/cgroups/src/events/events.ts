@@ -14,7 +14,8 @@ import { onLegacyEvent, onSiblingRemoved, type Source } from './source.js';
 /**
  * Something that happened to a group.
  *
- * - `populated`, `frozen`: the state that it is in now. Told again where it changed and changed back: a short visit.
+ * - `populated`, `frozen`: the state that it is in now. Where it changed and changed back before anybody could look, `populated` is told
+ *   again: a short visit, or a short freeze; who asks for `frozen` alone is told of what stays. On a hybrid machine both are of v2's side.
  * - `memory`: a counter of `memory.events` grew: `low`, `high`, `max`, `oom`, `oomKill`, `oomGroupKill` … For the last three `limitOf` is the
  *   group whose limit it was: this one or one above; undefined where the machine itself was out of memory, or on v1. There: `oom`
  *   and `oomKill` alone.
