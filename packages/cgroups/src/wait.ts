@@ -38,11 +38,14 @@ export async function untilState(
       };
       abort = () => reject(signal?.reason);
       signal?.addEventListener('abort', abort, { once: true });
-      timer = setTimeout(() => {
-        // A loop that was busy sees its timers before its descriptors.
-        look();
-        reject(late(directory, 'cgroup.events', `${key} ${Number(value)}`));
-      }, timeoutMs);
+      timer = setTimeout(
+        () => {
+          // A loop that was busy sees its timers before its descriptors.
+          look();
+          reject(late(directory, 'cgroup.events', `${key} ${Number(value)}`));
+        },
+        Math.min(timeoutMs, 2 ** 31 - 1),
+      ); // Node takes longer ones for 1 ms.
       file = new StateFile(directory);
       file.watch(look);
       // It may have come before the watcher was there.

@@ -63,7 +63,7 @@ export function watchEvents(places: Places, options: EventOptions): Feed<CgroupE
   for (const threshold of list(options.thresholds, 'thresholds')) integer(threshold, 'thresholds', 0);
   if (options.pressureLevel !== undefined)
     choice(options.pressureLevel, 'pressureLevel', ['low', 'medium', 'critical']);
-  if (options.pollMs !== undefined) integer(options.pollMs, 'pollMs', 1);
+  if (options.pollMs !== undefined) integer(options.pollMs, 'pollMs', 1, 2 ** 31 - 1);
   return new Watch(places, options).feed;
 }
 
