@@ -69,7 +69,10 @@ export function findDelegated(options: { layout?: Layout } = {}): Delegation | u
  * @throws KernelError `EPERM` without CAP_CHOWN; UnsupportedError where the group has no v2 directory
  */
 export function delegate(group: Cgroup, uid: number, gid: number): void {
-  for (const id of [uid, gid]) if (!Number.isInteger(id) || id < 0) throw invalid(`not a user or group: ${id}`);
+  // The kernel takes 32 bits: 2^32 would be root, and -1, which is 2^32 - 1, nobody new.
+  for (const id of [uid, gid]) {
+    if (!Number.isInteger(id) || id < 0 || id > 2 ** 32 - 2) throw invalid(`not a user or group: ${id}`);
+  }
   const directory = group.path('freezer');
   if (group.id === undefined || directory === undefined) {
     throw new UnsupportedError('delegation', 'the kernel makes it safe on v2 alone, and the group has no v2 directory');

@@ -155,3 +155,16 @@ it('an empty cpuset is no set on v1, where nobody gets in then', () => {
   expect(verdict({ cpuset: { cpus: '' } }, 1)).toSatisfy(isInvalid);
   expect(verdict({ cpuset: { mems: '' } }, 1)).toSatisfy(isInvalid);
 });
+
+it('a version that is none, and an unknown way with what a version lacks, are refused: limits would be left out', () => {
+  for (const options of [{ version: 3 }, {}, { version: '2' }, { version: 2, onUnsupported: 'ignored' }]) {
+    expect(() => plan({ cpu: { max: 0.5 } }, options as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
+    );
+  }
+});
+
+it('a device that is not there is named', () => {
+  const limits: Limits = { io: { max: [{ device: '/no-such-device', rbps: 1 }] } };
+  expect(() => plan(limits, { version: 2 })).toThrow('stat("/no-such-device"): ENOENT');
+});

@@ -1,7 +1,7 @@
 import { invalid, UnsupportedError } from '@iso/sys';
 import type { Controller, Version } from '../controller.js';
 import { type DeviceRule, exactRules, listWrites } from '../devices/rule.js';
-import { bytes, entries, integer, integerOrMax, oneWord, onlyKeys } from '../value.js';
+import { bytes, choice, entries, integer, integerOrMax, oneWord, onlyKeys, shown } from '../value.js';
 import { planCpu, planCpuset } from './cpu.js';
 import { planIo } from './io.js';
 import type { Limits } from './limits.js';
@@ -71,6 +71,10 @@ export interface PlanOptions {
 export function plan(limits: Limits, options: PlanOptions): Write[] {
   onlyKeys(limits, 'limits', Object.keys(planners));
   onlyKeys(options, 'the options of plan', ['version', 'read', 'onUnsupported']);
+  if (![1, 2].includes(options.version as number) && typeof options.version !== 'function') {
+    throw invalid(`version must be 1, 2 or a function, not ${shown(options.version)}`);
+  }
+  if (options.onUnsupported !== undefined) choice(options.onUnsupported, 'onUnsupported', ['throw', 'ignore']);
   const writes: Write[] = [];
   for (const controller of Object.keys(planners) as (keyof Limits)[]) {
     if (limits[controller] === undefined) continue;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invalid } from '@iso/sys';
-import { onlyKeys } from '../value.js';
+import { onlyKeys, shown } from '../value.js';
 import type { Stats, StatsPart } from './stats.js';
 
 /** What a group did between two looks. */
@@ -129,7 +129,10 @@ export async function* sample(
 ): AsyncGenerator<Rates, never, void> {
   onlyKeys(options, 'the options of sample', ['intervalMs', 'only', 'signal']);
   const { intervalMs = 1000, only, signal } = options;
-  if (!(intervalMs > 0)) throw invalid(`intervalMs must be above 0, not ${String(intervalMs)}`);
+  // Node takes longer ones for 1 ms, which would keep a processor busy.
+  if (!(typeof intervalMs === 'number' && intervalMs > 0 && intervalMs < 2 ** 31)) {
+    throw invalid(`intervalMs must be above 0 and below 2^31, not ${shown(intervalMs)}`);
+  }
   const look = () => group.stats(only ? { only } : {});
   let before = look();
   for (;;) {
