@@ -117,6 +117,18 @@ for (const [kind, layout] of layouts) {
       await group.remove();
     });
 
+    it('is a group as before after a kill: others are born in it', async () => {
+      const group = await make('again');
+      for (let round = 0; round < 3; round++) {
+        const { pidfd } = run(group, 'sleep 60; true');
+        expect(group.pids.length).toBeGreaterThan(0);
+        await group.kill();
+        expect((await ended(pidfd))?.signal).toBe(9);
+      }
+      expect((await ended(run(group, 'exit 3').pidfd))?.code).toBe(3);
+      await group.remove();
+    });
+
     it.skipIf(!layout.unified)(
       'a kill ends where somebody else removes the group once it is empty [needs v2]',
       async () => {

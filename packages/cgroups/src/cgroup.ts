@@ -507,8 +507,16 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
     await this.#inTurn(async () => {
       if (this.#removed) return;
       // Where nobody is left and nothing is below, that is all.
-      if (!this.#places.toRemove.every((directory) => directory.remove() === 0)) await this.kill();
-      await this.#remove(true);
+      if (this.#places.toRemove.every((directory) => directory.remove() === 0)) return this.#remove(true);
+      // Whoever is launched into it meanwhile may come after the kill.
+      for (let more = 2; ; more--) {
+        await this.kill();
+        try {
+          return await this.#remove(true);
+        } catch (error) {
+          if (more === 0 || !CgroupError.is(error, 'busy')) throw error;
+        }
+      }
     });
   }
 

@@ -185,6 +185,7 @@ describe('the life of a container', () => {
     await until(() => /restarting/.test(ended('always')));
     ok('stop', 'always');
     expect(ended('always')).toBe('exited\n');
+    ok('rm', 'always');
     ok('run', '-d', '--name', 'unless', '--restart', 'unless-stopped', '/', 'sleep', '100');
     ok('kill', 'unless');
     expect(ended('unless')).toBe('exited\n');

@@ -77,6 +77,12 @@ export class Children {
     return status;
   }
 
+  /** The first child has ended and was reaped: another may take its place. */
+  bury(): void {
+    this.first.pidfd.close();
+    this.#first = undefined;
+  }
+
   /** Gives the first child away. */
   release(): void {
     this.#first = undefined;

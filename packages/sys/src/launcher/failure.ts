@@ -14,6 +14,15 @@ export function cloneError(errno: number, { cgroup, clone }: Compiled): Error {
   return new KernelError(errno, { syscall: 'clone3', call: clone(), ...(hint ? { hint } : {}) });
 }
 
+/** Why the child could not enter the cgroup that it was not to be born in. */
+export function entryError(errno: number): KernelError {
+  return new KernelError(errno, {
+    syscall: 'write',
+    call: 'write(cgroup.procs, "0")',
+    hint: 'the group was killed by cgroup.kill before, and this kernel lets nobody be born in such a one: the child enters it itself',
+  });
+}
+
 const cloneHints: Readonly<Record<string, string>> = {
   EPERM: 'creating namespaces needs CAP_SYS_ADMIN, or a user namespace joined first',
   EAGAIN: 'a limit on processes was reached: RLIMIT_NPROC, or pids.max of the cgroup',

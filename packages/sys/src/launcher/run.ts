@@ -1,22 +1,22 @@
 import { errnoNumber, type KernelError } from '../error.js';
 import { Fd } from '../fd.js';
 import { invalid, kernel } from '../kernel.js';
-import { CLONE } from '../raw/flags.js';
+import { CLONE, O } from '../raw/flags.js';
 import { layouts } from '../raw/layouts.js';
 import { syscallNumber } from '../raw/numbers.js';
 import { attempt, syscall } from '../syscall.js';
-import { reap } from '../wait.js';
+import { type ExitStatus, reap } from '../wait.js';
 import { watchFd } from '../watcher.js';
 import { Children, tryReap } from './children.js';
 import type { Compiled } from './compile.js';
 import { keepDumpable } from './dumpable.js';
 import { stepText } from './explain.js';
-import { cloneError, deathError, stepError } from './failure.js';
+import { cloneError, deathError, entryError, stepError } from './failure.js';
 import type { Launched } from './launch.js';
 import type { Ending, LaunchProgram } from './program.js';
 import { openedBy } from './rules.js';
 import { isExec, type Step } from './step.js';
-import { FRAME, STEP, type Table, writeCloneArgs, writeTable, writeTrampoline } from './table.js';
+import { FRAME, STEP, type Table, writeCloneArgs, writeEntry, writeTable, writeTrampoline } from './table.js';
 
 const SIGCHLD = 17;
 const SIGKILL = 9;
@@ -27,8 +27,14 @@ export class Run {
   readonly #compiled: Compiled;
   readonly #table: Table;
   readonly #children: Children;
-  /** Place of the trampoline's row; 0, which is the frame's, without one. */
+  /** What the first child is cloned with. */
+  #flags: number;
+  #cgroup: Fd | undefined;
+  /** Places of the trampoline's row, and of those by which a child enters its cgroup; 0, which is the frame's, without one. */
   #trampoline = 0;
+  #entry = 0;
+  /** How a trampoline ended that has no child. */
+  #childless: ExitStatus | undefined;
   #restoreDumpable: (() => void) | undefined;
   /** A kernel that only plays has started the program itself, and is not to be waited for. */
   #played = false;
@@ -45,6 +51,8 @@ export class Run {
       throw failed(program, error);
     }
     this.#children = new Children(this.#table.arena);
+    this.#flags = this.#compiled.flags;
+    this.#cgroup = this.#compiled.cgroup;
     const { nest, nestFlags, fork } = this.#compiled;
     if (nest) this.#setClone(this.#at(nest) + STEP.args, nestFlags, 0, { parentTid: this.#children.nestedCell });
     if (fork) {
@@ -60,12 +68,18 @@ export class Run {
 
   /** Clones; the child walks the table. Where that fails, the program is finished. */
   clone(extra: number): void {
+    this.#clone(extra);
+    if (!this.#isStillborn()) return;
+    this.#enterAfterBirth();
+    this.#clone(extra);
+  }
+
+  #clone(extra: number): void {
     this.#attempt(() => {
-      const { flags, cgroup } = this.#compiled;
       const signal = this.#program.ending === 'errand' ? 0 : SIGCHLD;
       // Sums, not ors: two of the flags are above 32 bits.
-      const all = flags + extra + (cgroup ? CLONE.INTO_CGROUP : 0);
-      this.#children.born(this.#launch(all, signal, cgroup));
+      const all = this.#flags + extra + (this.#cgroup ? CLONE.INTO_CGROUP : 0);
+      this.#children.born(this.#launch(all, signal, this.#cgroup));
     }, this.#compiled.nest !== undefined);
   }
 
@@ -78,15 +92,22 @@ export class Run {
    * @throws the signal's reason, once no child is left
    */
   async bounce(signal: AbortSignal | undefined): Promise<void> {
+    await this.#bounce(signal);
+    if (!this.#isStillborn()) return;
+    this.#enterAfterBirth();
+    await this.#bounce(signal);
+  }
+
+  async #bounce(signal: AbortSignal | undefined): Promise<void> {
     this.#attempt(() => {
-      const { flags, cgroup } = this.#compiled;
-      this.#trampoline = writeTrampoline(this.#table);
-      this.#setClone(this.#trampoline + STEP.args, bounced(flags) + (cgroup ? CLONE.INTO_CGROUP : 0), 0, {
+      this.#trampoline = writeTrampoline(this.#table, this.#entry || this.#table.steps);
+      const flags = bounced(this.#flags) + (this.#cgroup ? CLONE.INTO_CGROUP : 0);
+      this.#setClone(this.#trampoline + STEP.args, flags, 0, {
         parentTid: this.#children.clonedCell,
-        cgroup: cgroup?.number,
+        cgroup: this.#cgroup?.number,
       });
       // What an errand opens is open in whoever shares its descriptors: so must be the one who clones it.
-      const shared = flags & CLONE.FILES;
+      const shared = this.#flags & CLONE.FILES;
       const pid = this.#launch(CLONE.VM + CLONE.PIDFD + shared + CLONE.CLEAR_SIGHAND, SIGCHLD);
       if (this.#played) this.#children.born(pid);
       else this.#children.bounced();
@@ -100,14 +121,46 @@ export class Run {
     }
   }
 
+  /**
+   * Whether the kernel ended the child in its birth, without a step. Since kernels count how often a group was killed (Linux 6.14, and
+   * the older lines that took it over), fork(2) takes the number of the parent's group, and compares it with that of the group that the
+   * child is born in: in one that was ever killed nobody lives.
+   */
+  #isStillborn(): boolean {
+    const { arena, frame } = this.#table;
+    const [first] = this.#compiled.steps;
+    if (!this.#cgroup || this.#played || arena.get(frame + FRAME.errno) !== 0 || !first || this.#reached(first))
+      return false;
+    this.#childless = this.#children.adoptFirst();
+    if (this.#childless) return false;
+    const status = reap(this.#children.first.pidfd, { block: true });
+    if (status?.signal !== SIGKILL) throw failed(this.#program, this.#died(status?.signal ?? null));
+    this.#children.bury();
+    return true;
+  }
+
+  /** The next child is born where its parent is, and enters the cgroup before anything else. */
+  #enterAfterBirth(): void {
+    this.#attempt(() => {
+      const procs = Fd.own(syscall('openat', this.#cgroup as Fd, 'cgroup.procs', O.WRONLY | O.CLOEXEC));
+      this.#program.defer(() => procs.close());
+      const late = this.#flags & CLONE.NEWCGROUP;
+      this.#entry = writeEntry(this.#table, procs.number, late);
+      this.#flags -= late;
+      this.#cgroup = undefined;
+    }, false);
+  }
+
   /** Reads what the child left: the process, or the error. Whatever is thrown, no child is left then. */
   settle(): Launched {
     try {
-      const childless = this.#children.adoptFirst();
+      const childless = this.#childless ?? this.#children.adoptFirst();
       this.#read();
       const errno = this.#table.arena.get(this.#table.frame + FRAME.errno);
       const at = errno ? this.#failedAt() : 0;
       if (at && at === this.#trampoline) throw cloneError(-errno, this.#compiled);
+      // Its rows lie behind those of the program, and the trampoline's behind them.
+      if (at && this.#entry && at >= this.#entry) throw entryError(-errno);
       if (childless) throw this.#died(childless.signal);
       const step = at ? this.#stepAt(at) : this.#wordsOf();
       if (step) {
@@ -196,7 +249,7 @@ export class Run {
     try {
       // What children clone has no pidfd here yet: better no child than one that cannot be handed out.
       if (clonesTwice && this.#program.ending === 'process') Fd.own(syscall('pidfd_open', process.pid, 0)).close();
-      if (this.#compiled.flipsDumpable) this.#restoreDumpable = keepDumpable();
+      if (this.#compiled.flipsDumpable) this.#restoreDumpable ??= keepDumpable();
       action();
     } catch (error) {
       throw failed(this.#program, error);
@@ -243,8 +296,9 @@ export class Run {
    * errand runs with every signal blocked, and its results are of use in this memory only.
    */
   #oldClone(flags: number, signal: number, refusal: number): number {
-    const { cgroup, nest, fork } = this.#compiled;
-    const real = this.#trampoline ? bounced(this.#compiled.flags) : flags;
+    const { nest, fork } = this.#compiled;
+    const cgroup = this.#cgroup;
+    const real = this.#trampoline ? bounced(this.#flags) : flags;
     if (cgroup || nest || fork || real % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
     const { arena, frame } = this.#table;
     const setClone = (at: number, plain: number, parentTid: number) => {

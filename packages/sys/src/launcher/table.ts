@@ -38,8 +38,10 @@ export interface Table {
   readonly steps: number;
 }
 
-/** Rows of {@link writeTrampoline}. */
-const TRAMPOLINE = 2;
+/** Rows of {@link writeTrampoline} and {@link writeEntry}, of which a second try has some more. */
+const SPARE_ROWS = 6;
+/** Those of a first and of a second try. */
+const CLONES = 8;
 
 /**
  * Writes a compiled program into memory.
@@ -105,17 +107,44 @@ function jump(from: Step, to: Step | Label | undefined): number {
  * Puts a clone before the program: who is started first only makes that clone, whose child goes on with the program, waits
  * until the child has read the table, and exits.
  *
+ * @param to - place of the row that the child goes on with
  * @returns place of the clone's row; its arguments are yet to be set
  */
-export function writeTrampoline({ arena, frame, steps }: Table): number {
+export function writeTrampoline({ arena, frame }: Table, to: number): number {
   const clone = arena.allocate(STEP.size);
   const exit = arena.allocate(STEP.size);
   arena.set(clone + STEP.nr, syscallNumber('clone3'));
-  arena.set(clone + STEP.onZero, steps - clone);
+  arena.set(clone + STEP.onZero, to - clone);
   arena.set(clone + STEP.onValue, exit - clone);
   arena.set(exit + STEP.nr, syscallNumber('exit'));
   arena.point(frame + FRAME.steps, clone);
   return clone;
+}
+
+/**
+ * Puts before the program that its child enters a cgroup v2 itself, and then what it would have got there at its birth.
+ *
+ * @param procs - `cgroup.procs` of the group, open for writing
+ * @param namespaces - `CLONE.NEW*` flags that are for who is in the group
+ * @returns place of the first row
+ */
+export function writeEntry({ arena, frame, steps }: Table, procs: number, namespaces: number): number {
+  const write = arena.allocate(STEP.size);
+  const unshare = namespaces ? arena.allocate(STEP.size) : 0;
+  const row = (at: number, name: SyscallName, next: number) => {
+    arena.set(at + STEP.nr, syscallNumber(name));
+    for (const way of [STEP.onZero, STEP.onValue, STEP.onIgnored]) arena.set(at + way, next - at);
+  };
+  row(write, 'write', unshare || steps);
+  arena.set(write + STEP.args, procs);
+  arena.point(write + STEP.args + 8, arena.string('0'));
+  arena.set(write + STEP.args + 16, 1);
+  if (unshare) {
+    row(unshare, 'unshare', steps);
+    arena.set(unshare + STEP.args, namespaces);
+  }
+  arena.point(frame + FRAME.steps, write);
+  return write;
 }
 
 /** Writes a struct clone_args, with places of cells where there are some, and returns its place. */
@@ -164,7 +193,7 @@ function setErrnos(arena: Arena, at: number, names: readonly string[]): void {
 /** An upper bound: three bytes a UTF-16 unit, everything rounded up to words. */
 function sizeOf({ steps, outputs }: Compiled): number {
   const text = (value: string) => value.length * 3 + 16;
-  let size = FRAME.size + (steps.length + TRAMPOLINE) * STEP.size + 4 * layouts.clone_args.size + 64;
+  let size = FRAME.size + (steps.length + SPARE_ROWS) * STEP.size + CLONES * layouts.clone_args.size + 64;
   for (const output of outputs) size += output.size + 8;
   for (const step of steps) {
     for (let i = 0; i < step.args.length; i++) {
