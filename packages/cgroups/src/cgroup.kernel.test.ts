@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { launchAsync } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { fromSources } from '../../../test/typescript.js';
-import { Cgroup, CgroupError, detect, hierarchyOf } from './index.js';
+import { Cgroup, detect, hierarchyOf } from './index.js';
 import { atOnce, disk, ended, eventually, file, has, layouts, root, run, shell, testParent } from './kit.js';
 
 const parent = testParent('cgroup');
@@ -603,10 +603,13 @@ for (const [kind, layout] of layouts) {
 
     it('a group that is removed underneath: typed errors, and disposal goes through', async () => {
       const group = await make('underneath');
+      const unread = await Cgroup.open(group.path('pids') as string, { layout });
       group.stats();
       const paths = layout.hierarchies.map(({ mount }) => `${mount}/${parent}/${group.name}`).filter(existsSync);
       for (const path of paths) rmdirSync(path);
-      expect(() => group.stats()).toThrow(CgroupError);
+      for (const one of [group, unread])
+        expect(() => one.stats()).toThrow(expect.objectContaining({ reason: 'removed' }));
+      unread[Symbol.dispose]();
       await expect(group.set({ pids: { max: 1 } })).rejects.toMatchObject({ reason: 'removed' });
       await expect(group.move(process.pid)).rejects.toMatchObject({ reason: 'removed' });
       // One of the same name that is somebody else's is not touched.

@@ -425,7 +425,8 @@ export class Cgroup implements AsyncDisposable, Disposable, Part {
   }
 
   /**
-   * Kills every process in it and below it, and waits until it is empty, whatever they fork meanwhile. Frozen ones too.
+   * Kills every process in it and below it, and waits until it is empty, whatever they fork meanwhile. Frozen ones too: what was frozen
+   * stays so.
    *
    * @param options - `signal`, `timeoutMs` (default 10,000)
    * @throws CgroupError `busy` where something survives; `threaded` for a threaded v2 group

@@ -277,6 +277,9 @@ describe('limits', () => {
         };
         const signal = AbortSignal.timeout(400);
         await expect(spawn('true', [], { confine: [part], signal })).rejects.toMatchObject({ name: 'TimeoutError' });
+        await expect(spawn('true', [], { confine: [part], timeout: 100 })).rejects.toMatchObject({
+          name: 'TimeoutError',
+        });
         expect(ticks).toBeGreaterThan(5);
         expect(readFileSync(join(group, 'cgroup.procs'), 'utf8')).toBe('');
         const child = spawn('sh', ['-c', 'exit 6'], { confine: [part], stdio: 'ignore' });

@@ -62,7 +62,10 @@ export interface SpawnOptions extends Attributes {
   gate?: Fd | number | 'open';
   /** Kills it when aborted; listeners of 'error' get an AbortError then. */
   signal?: AbortSignal;
-  /** Kills it after so many milliseconds, and sets `timedOut` of its exit; behind an `open` gate, a start takes no longer either. */
+  /**
+   * Kills it after so many milliseconds, and sets `timedOut` of its exit; behind an `open` gate, and in a frozen cgroup, a start
+   * takes no longer either: that is a `TimeoutError`.
+   */
   timeout?: number;
   /**
    * What `signal` and `timeout` kill with. SIGKILL follows five seconds later where it goes on. The default is SIGTERM, and SIGKILL
@@ -108,7 +111,7 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     // child sets what it would share with this process, or where a plain user could not open its own files in /proc meanwhile.
     const hidden = program.hidesMemory && process.geteuid?.() !== 0;
     const waits = !program.blocking && (!program.hasOwnRoot || hidden || options.oomScoreAdj !== undefined);
-    launched = waits ? launch(program) : await launchAsync(program, options.signal ? { signal: options.signal } : {});
+    launched = waits ? launch(program) : await launchAsync(program, signalOf(options, program.blocking));
     if (program.blocking) applyLateAttributes(launched.pid, options);
     if (taken) io.adopt(Pty.own(taken.take()));
     await open?.passed(file, hintsFor(file), options);
@@ -128,6 +131,14 @@ export async function spawn(file: string, args: readonly string[] = [], options:
     open?.[Symbol.dispose]();
     taken?.[Symbol.dispose]();
   }
+}
+
+/** What ends the wait for a start: one that may stand still, in a frozen cgroup, takes no longer than its timeout. */
+function signalOf({ signal, timeout }: SpawnOptions, mayStand: boolean): { signal?: AbortSignal } {
+  const signals = [signal, mayStand && timeout ? AbortSignal.timeout(timeout) : undefined].filter(
+    (one) => one !== undefined,
+  );
+  return signals.length > 0 ? { signal: AbortSignal.any(signals) } : {};
 }
 
 /** A console takes the place of the first three. */

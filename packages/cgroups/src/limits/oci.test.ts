@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { blkioToIoWeight, ioToBlkioWeight, sharesToWeight, weightToShares } from './convert.js';
 import type { Limits } from './limits.js';
 import { fromOCI, type OciResources, toOCI } from './oci.js';
 import { plan } from './plan.js';
@@ -127,6 +128,19 @@ describe('toOCI loses no limit', () => {
       ],
     ];
     for (const [limits, resources] of cases) expect(toOCI(limits), JSON.stringify(limits)).toEqual(resources);
+  });
+
+  it('takes numbers that are integers alone', () => {
+    const odd = [null, 'x', { pids: { limit: Number.NaN } }, { cpu: { shares: 1.5 } }, { blockIO: { weight: -1 } }];
+    for (const resources of odd)
+      expect(() => fromOCI(resources as never), JSON.stringify(resources)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }),
+      );
+    expect(() => fromOCI({ memory: { limit: 2, swap: 1 } })).toThrow(
+      expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }),
+    );
+    for (const convert of [sharesToWeight, weightToShares, blkioToIoWeight, ioToBlkioWeight])
+      expect(() => convert(Number.NaN)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_ARG_VALUE' }));
   });
 
   it('where a device is a path', () => {

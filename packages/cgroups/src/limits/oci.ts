@@ -1,6 +1,6 @@
 import { invalid } from '@iso/sys';
 import type { DeviceRule } from '../devices/rule.js';
-import { bytes } from '../value.js';
+import { bytes, shown } from '../value.js';
 import { blkioToIoWeight, ioToBlkioWeight, memswToSwap, sharesToWeight, weightToShares } from './convert.js';
 import { deviceNumber } from './device.js';
 import type { Limits } from './limits.js';
@@ -56,8 +56,8 @@ export interface OciThrottle {
  *
  * @param resources - `linux.resources`
  * @returns limits
- * @throws RangeError where memory and swap do not go together; `TypeError` (`ERR_INVALID_ARG_VALUE`) for a file of `unified` that is none
- *   of a controller, but for cgroup.max.descendants and cgroup.max.depth
+ * @throws RangeError (`ERR_OUT_OF_RANGE`) where memory and swap do not go together; `TypeError` (`ERR_INVALID_ARG_VALUE`) for numbers that
+ *   are no integers, and a file of `unified` that is none of a controller, but for cgroup.max.descendants and cgroup.max.depth
  *
  * @example
  * ```ts
@@ -67,6 +67,7 @@ export interface OciThrottle {
  * ```
  */
 export function fromOCI(resources: OciResources): Limits {
+  checkNumbers(resources, 'resources');
   const { memory, cpu, pids, blockIO, hugepageLimits, devices, network, rdma, unified = {} } = resources;
   for (const file of Object.keys(unified))
     if (!isLimit(file)) throw invalid(`unified: ${JSON.stringify(file)} is no file of a controller`);
@@ -128,6 +129,15 @@ export function fromOCI(resources: OciResources): Limits {
     );
   }
   return compact(limits);
+}
+
+/** A limit that is no number would be none. */
+function checkNumbers(value: unknown, path: string): void {
+  if (typeof value === 'number' && !Number.isInteger(value)) throw invalid(`${path} must be an integer, not ${value}`);
+  if (path === 'resources' && (typeof value !== 'object' || value === null))
+    throw invalid(`resources must be an object, not ${shown(value)}`);
+  if (typeof value !== 'object' || value === null) return;
+  for (const [name, one] of Object.entries(value)) checkNumbers(one, `${path}.${name}`);
 }
 
 /** All others that every group has are about its processes and groups, as are those of v1 without a prefix: `tasks`, `release_agent`. */

@@ -1,4 +1,5 @@
 import type { Controller } from '../controller.js';
+import { E } from '../error.js';
 import { hierarchyOf } from '../layout.js';
 import type { Places } from '../places.js';
 import type { CgroupDirectory } from '../raw/directory.js';
@@ -41,6 +42,7 @@ export class Reader {
     for (const files of this.#files.values()) files.forget();
     this.#seen.clear();
     const stats = this.#parts(only);
+    if (this.#seen.size === 0) this.#mustBeThere();
     this.#rounds.set(which, new Round(this.#seen));
     return stats;
   }
@@ -66,6 +68,12 @@ export class Reader {
       pressure: wants('pressure') ? read(unified, pressureStats) : undefined,
       absent: (this.#absent ??= this.#why()),
     };
+  }
+
+  /** Of a group that is gone no file is there: it would be one without figures, for ever. */
+  #mustBeThere(): void {
+    const gone = this.#places.directories.find((directory) => !directory.has('cgroup.procs'));
+    if (gone) throw gone.failure(-E.NODEV, 'open', 'cgroup.procs');
   }
 
   /** Memory by node. */
