@@ -1,24 +1,21 @@
-import { errnoNumber, type KernelError } from '../error.js';
+import type { KernelError } from '../error.js';
 import { Fd } from '../fd.js';
-import { invalid, kernel } from '../kernel.js';
-import { CLONE, O } from '../raw/flags.js';
-import { layouts } from '../raw/layouts.js';
-import { syscallNumber } from '../raw/numbers.js';
+import { invalid } from '../kernel.js';
+import { O } from '../raw/flags.js';
 import { attempt, syscall } from '../syscall.js';
 import { type ExitStatus, reap } from '../wait.js';
 import { watchFd } from '../watcher.js';
 import { Children, tryReap } from './children.js';
+import { Clone } from './clone.js';
 import type { Compiled } from './compile.js';
 import { keepDumpable } from './dumpable.js';
-import { stepText } from './explain.js';
 import { cloneError, deathError, entryError, stepError } from './failure.js';
 import type { Launched } from './launch.js';
 import type { Ending, LaunchProgram } from './program.js';
 import { openedBy } from './rules.js';
 import { isExec, type Step } from './step.js';
-import { FRAME, STEP, type Table, writeCloneArgs, writeEntry, writeTable, writeTrampoline } from './table.js';
+import { FRAME, STEP, type Table, writeTable } from './table.js';
 
-const SIGCHLD = 17;
 const SIGKILL = 9;
 
 /** One launch of a program: its table, its children, and what they left. Its maker calls {@link Run.end}. */
@@ -27,17 +24,10 @@ export class Run {
   readonly #compiled: Compiled;
   readonly #table: Table;
   readonly #children: Children;
-  /** What the first child is cloned with. */
-  #flags: number;
-  #cgroup: Fd | undefined;
-  /** Places of the trampoline's row, and of those by which a child enters its cgroup; 0, which is the frame's, without one. */
-  #trampoline = 0;
-  #entry = 0;
+  readonly #cloning: Clone;
   /** How a trampoline ended that has no child. */
   #childless: ExitStatus | undefined;
   #restoreDumpable: (() => void) | undefined;
-  /** A kernel that only plays has started the program itself, and is not to be waited for. */
-  #played = false;
 
   /** Lays the program out; where that fails, the program is finished. */
   constructor(program: LaunchProgram, ending: Ending) {
@@ -51,14 +41,7 @@ export class Run {
       throw failed(program, error);
     }
     this.#children = new Children(this.#table.arena);
-    this.#flags = this.#compiled.flags;
-    this.#cgroup = this.#compiled.cgroup;
-    const { nest, nestFlags, fork } = this.#compiled;
-    if (nest) this.#setClone(this.#at(nest) + STEP.args, nestFlags, 0, { parentTid: this.#children.nestedCell });
-    if (fork) {
-      const flags = CLONE.VM + CLONE.VFORK + CLONE.PARENT_SETTID + CLONE.CLEAR_SIGHAND;
-      this.#setClone(this.#at(fork.step) + STEP.args, flags, SIGCHLD, { parentTid: fork.pid.place });
-    }
+    this.#cloning = new Clone(this.#compiled, this.#table, this.#children, ending);
   }
 
   /** The first child's pid. */
@@ -75,12 +58,7 @@ export class Run {
   }
 
   #clone(extra: number): void {
-    this.#attempt(() => {
-      const signal = this.#program.ending === 'errand' ? 0 : SIGCHLD;
-      // Sums, not ors: two of the flags are above 32 bits.
-      const all = this.#flags + extra + (this.#cgroup ? CLONE.INTO_CGROUP : 0);
-      this.#children.born(this.#launch(all, signal, this.#cgroup));
-    }, this.#compiled.nest !== undefined);
+    this.#attempt(() => this.#children.born(this.#cloning.direct(extra)), this.#compiled.nest !== undefined);
   }
 
   /**
@@ -100,16 +78,8 @@ export class Run {
 
   async #bounce(signal: AbortSignal | undefined): Promise<void> {
     this.#attempt(() => {
-      this.#trampoline = writeTrampoline(this.#table, this.#entry || this.#table.steps);
-      const flags = bounced(this.#flags) + (this.#cgroup ? CLONE.INTO_CGROUP : 0);
-      this.#setClone(this.#trampoline + STEP.args, flags, 0, {
-        parentTid: this.#children.clonedCell,
-        cgroup: this.#cgroup?.number,
-      });
-      // What an errand opens is open in whoever shares its descriptors: so must be the one who clones it.
-      const shared = this.#flags & CLONE.FILES;
-      const pid = this.#launch(CLONE.VM + CLONE.PIDFD + shared + CLONE.CLEAR_SIGHAND, SIGCHLD);
-      if (this.#played) this.#children.born(pid);
+      const pid = this.#cloning.bounced();
+      if (this.#cloning.played) this.#children.born(pid);
       else this.#children.bounced();
     }, true);
     const { trampoline } = this.#children;
@@ -129,8 +99,8 @@ export class Run {
   #isStillborn(): boolean {
     const { arena, frame } = this.#table;
     const [first] = this.#compiled.steps;
-    if (!this.#cgroup || this.#played || arena.get(frame + FRAME.errno) !== 0 || !first || this.#reached(first))
-      return false;
+    const { cgroup, played } = this.#cloning;
+    if (!cgroup || played || arena.get(frame + FRAME.errno) !== 0 || !first || this.#reached(first)) return false;
     this.#childless = this.#children.adoptFirst();
     if (this.#childless) return false;
     const status = reap(this.#children.first.pidfd, { block: true });
@@ -142,12 +112,9 @@ export class Run {
   /** The next child is born where its parent is, and enters the cgroup before anything else. */
   #enterAfterBirth(): void {
     this.#attempt(() => {
-      const procs = Fd.own(syscall('openat', this.#cgroup as Fd, 'cgroup.procs', O.WRONLY | O.CLOEXEC));
+      const procs = Fd.own(syscall('openat', this.#cloning.cgroup as Fd, 'cgroup.procs', O.WRONLY | O.CLOEXEC));
       this.#program.defer(() => procs.close());
-      const late = this.#flags & CLONE.NEWCGROUP;
-      this.#entry = writeEntry(this.#table, procs.number, late);
-      this.#flags -= late;
-      this.#cgroup = undefined;
+      this.#cloning.enterAfterBirth(procs);
     }, false);
   }
 
@@ -158,9 +125,9 @@ export class Run {
       this.#read();
       const errno = this.#table.arena.get(this.#table.frame + FRAME.errno);
       const at = errno ? this.#failedAt() : 0;
-      if (at && at === this.#trampoline) throw cloneError(-errno, this.#compiled);
+      if (at && at === this.#cloning.trampoline) throw cloneError(-errno, this.#compiled);
       // Its rows lie behind those of the program, and the trampoline's behind them.
-      if (at && this.#entry && at >= this.#entry) throw entryError(-errno);
+      if (at && this.#cloning.entry && at >= this.#cloning.entry) throw entryError(-errno);
       if (childless) throw this.#died(childless.signal);
       const step = at ? this.#stepAt(at) : this.#wordsOf();
       if (step) {
@@ -256,71 +223,6 @@ export class Run {
     }
   }
 
-  /** Clones by clone3, or where that is lacking by clone; returns the pid. */
-  #launch(flags: number, signal: number, cgroup?: Fd): number {
-    const { arena, frame } = this.#table;
-    arena.set(frame, syscallNumber('clone3'));
-    this.#setClone(frame + FRAME.args, flags, signal, { pidfd: this.#children.pidfdCell, cgroup: cgroup?.number });
-    let result = this.#play(flags);
-    if (result === -errnoNumber('ENOSYS') || result === -errnoNumber('EINVAL'))
-      result = this.#oldClone(flags, signal, result);
-    if (result < 0) throw cloneError(result, this.#compiled);
-    return result;
-  }
-
-  #play(flags: number): number {
-    const { arena, frame, steps: first } = this.#table;
-    const { steps } = this.#compiled;
-    return kernel().launch({
-      frame: arena.addressOf(frame),
-      flags,
-      steps: () => steps.map((step) => ({ syscall: step.syscall, phase: step.phase, text: stepText(step, steps) })),
-      fail: (index, errno) => {
-        arena.point(frame + FRAME.failed, first + index * STEP.size);
-        arena.set(frame + FRAME.errno, errno);
-      },
-      reach: (index, result) => {
-        arena.set(first + index * STEP.size + STEP.reached, 1);
-        arena.set(first + index * STEP.size + STEP.result, result);
-      },
-      pidfd: (number) => {
-        arena.set(this.#children.pidfdCell, number);
-        this.#played = true;
-      },
-    });
-  }
-
-  /**
-   * clone(2), for kernels and filters without clone3. It can be asked for no cgroup, and leaves the child this process's handlers
-   * of signals: a child that does not hold up this thread gets a memory of its own, or they would run on the stack that it uses. An
-   * errand runs with every signal blocked, and its results are of use in this memory only.
-   */
-  #oldClone(flags: number, signal: number, refusal: number): number {
-    const { nest, fork } = this.#compiled;
-    const cgroup = this.#cgroup;
-    const real = this.#trampoline ? bounced(this.#flags) : flags;
-    if (cgroup || nest || fork || real % (CLONE.NEWTIME * 2) >= CLONE.NEWTIME) return refusal;
-    const { arena, frame } = this.#table;
-    const setClone = (at: number, plain: number, parentTid: number) => {
-      arena.set(at, syscallNumber('clone'));
-      const args = [plain | signal, 0, arena.addressOf(parentTid), 0, 0];
-      for (const [i, value] of args.entries()) arena.set(at + STEP.args + 8 * i, value);
-    };
-    const known = flags % CLONE.CLEAR_SIGHAND;
-    // A trampoline has every signal blocked to its end.
-    const plain = this.#trampoline || known & CLONE.VFORK ? known : known & ~CLONE.VM;
-    setClone(frame, plain, this.#children.pidfdCell);
-    const away = this.#program.ending === 'errand' ? 0 : CLONE.VM;
-    if (this.#trampoline) setClone(this.#trampoline, (real % CLONE.CLEAR_SIGHAND) & ~away, this.#children.clonedCell);
-    return this.#play(plain);
-  }
-
-  #setClone(at: number, flags: number, signal: number, more: Parameters<typeof writeCloneArgs>[3]): void {
-    const { arena } = this.#table;
-    arena.point(at, writeCloneArgs(arena, flags, signal, more));
-    arena.set(at + 8, layouts.clone_args.size);
-  }
-
   #read(): void {
     const { arena } = this.#table;
     for (const step of this.#compiled.steps)
@@ -349,9 +251,4 @@ export function failed(program: LaunchProgram, error: unknown): unknown {
     if (error instanceof Error && error.cause === undefined) error.cause = cause;
   }
   return error;
-}
-
-/** What a trampoline's clone asks for where this process's own would ask for `flags`: this process is the parent all the same. */
-function bounced(flags: number): number {
-  return flags + CLONE.VFORK + CLONE.PARENT + CLONE.PARENT_SETTID - CLONE.PIDFD;
 }
