@@ -184,7 +184,7 @@ describe.skipIf(!root || booted || !unified || !existsSync(program))(
       writeFileSync(`${runtime}/units/iso.target`, '[Unit]\nDefaultDependencies=no\n');
       const environment = [`PATH=/usr/bin:/bin`, `HOME=${runtime}/home`, `XDG_RUNTIME_DIR=${runtime}`];
       // Only in a mount namespace of its own does this machine look as if it had been booted with systemd. Its only unit is ours.
-      const script = `echo 0 > ${group}/cgroup.procs && mount -t tmpfs run /run/systemd && mkdir /run/systemd/system &&
+      const script = `echo 0 > ${group}/cgroup.procs && mount -t tmpfs run /run && mkdir -p /run/systemd/system &&
         exec env -i ${environment.join(' ')} SYSTEMD_UNIT_PATH=${runtime}/units ${program} --user --unit=iso.target`;
       systemd = spawn('unshare', ['--mount', 'sh', '-c', script], { stdio: 'ignore' });
       await eventually(() => existsSync(`${runtime}/systemd/private`), 60_000);
