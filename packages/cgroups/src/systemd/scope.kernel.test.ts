@@ -183,9 +183,9 @@ describe.skipIf(!root || booted || !unified || !existsSync(program))(
       for (const folder of ['units', 'home']) mkdirSync(`${runtime}/${folder}`);
       writeFileSync(`${runtime}/units/iso.target`, '[Unit]\nDefaultDependencies=no\n');
       const environment = [`PATH=/usr/bin:/bin`, `HOME=${runtime}/home`, `XDG_RUNTIME_DIR=${runtime}`];
-      // Only in a mount namespace of its own does this machine look as if it had been booted with systemd. Its only unit is ours.
+      // Only in a mount namespace of its own does this machine look as if it had been booted with systemd. Its only unit is ours, and what it is asked for.
       const script = `echo 0 > ${group}/cgroup.procs && mount -t tmpfs run /run && mkdir -p /run/systemd/system &&
-        exec env -i ${environment.join(' ')} SYSTEMD_UNIT_PATH=${runtime}/units ${program} --user --unit=iso.target`;
+        exec env -i ${environment.join(' ')} SYSTEMD_UNIT_PATH=${runtime}/units:${runtime}/systemd/transient ${program} --user --unit=iso.target`;
       systemd = spawn('unshare', ['--mount', 'sh', '-c', script], { stdio: 'ignore' });
       await eventually(() => existsSync(`${runtime}/systemd/private`), 60_000);
       before = process.env.XDG_RUNTIME_DIR;
