@@ -9,7 +9,9 @@ const all = kernelTests();
 const apart = all.filter(
   (file) =>
     /^packages\/(sys|process|namespaces|mounts|unionfs|capabilities|seccomp|landlock|netns)\//.test(file) &&
-    !/testing\/ledger|launcher\/faults|process\/src\/failure|unionfs\/src\/(driver|store\/(check|quota))/.test(file),
+    !/testing\/ledger|launcher\/(faults|launch-async|stillborn)|sys\/src\/watcher|process\/src\/failure|unionfs\/src\/(driver|store\/(check|quota))/.test(
+      file,
+    ),
 );
 const together = all.filter((file) => !apart.includes(file));
 
