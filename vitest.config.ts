@@ -31,8 +31,6 @@ export default defineConfig({
           pool: 'forks',
           fileParallelism: false,
           testTimeout: 30_000,
-          // A service manager of the tests' own starts in one, on an emulated machine too.
-          hookTimeout: 60_000,
           // Where others share the machine, a rate or a delay may be measured once more; the report says so.
           retry: process.env.CI ? 1 : 0,
           setupFiles: existsSync(setup) ? [setup] : [],

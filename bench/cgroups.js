@@ -13,7 +13,7 @@ const libcontainer = `${gopath}/src/github.com/opencontainers/runc/libcontainer/
 const source = (name) => new URL(`cgroups/${name}`, import.meta.url).pathname;
 const parent = `iso-bench-${process.pid}`;
 
-/** A program that answers a line with numbers, of which it is told the first or all. */
+/** A program that answers a line with numbers. */
 function asking(binary, args) {
   const child = nodeSpawn(binary, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   child.stdout.setEncoding('utf8');
@@ -171,9 +171,8 @@ const spawnThenMove = (rounds = 10, peerName = 'Go libcontainer: started, then m
     return beside(rounds, 10, ours, binary, directoriesOf(group), 'spawn ', peerName);
   });
 
-/** As many as the program has groups, and as long as the kernel is left alone after them: it tells of a file every 10 ms at most. */
+/** As many as the program has. */
 const GROUPS = 32;
-const QUIET_MS = 25;
 
 /**
  * From a cause until it is told of, beside a loop of poll(2): in many groups one after the other, so that who waits is not woken from
@@ -219,9 +218,7 @@ const latency = (type, order, value, rounds = 64, peerName = 'a loop of poll(2) 
       return async () => {
         const seen = waiting();
         const began = await cause.ask(order(path, ++round));
-        const took = (await seen).map((time, i) => (time - began[i]) / 1e6);
-        await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
-        return median(took);
+        return median((await seen).map((time, i) => (time - began[i]) / 1e6));
       };
     };
     try {

@@ -3,7 +3,7 @@ import { execFileSync, spawn as nodeSpawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { capabilityNames } from '@iso/capabilities';
+import { namesOf } from '@iso/capabilities';
 import { run } from '@iso/container';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '@iso/mounts';
 
@@ -84,9 +84,7 @@ function bundle(config, { command, capabilities, profile }) {
 export async function startCrun(profile) {
   const expected = await ours(profile);
   const held = BigInt(`0x${/^CapBnd:\s*(\w+)/m.exec(expected)[1]}`);
-  const capabilities = capabilityNames
-    .filter((_, bit) => (held >> BigInt(bit)) & 1n)
-    .map((name) => name.replace(/^(?!CAP_)/, 'CAP_'));
+  const capabilities = namesOf(held).map((name) => `CAP_${name}`);
   const folder = mkdtempSync(join(tmpdir(), 'iso-bench-'));
   execFileSync('crun', ['spec'], { cwd: folder });
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));

@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { launchAsync } from '@iso/sys';
 import { describe, expect, it } from 'vitest';
 import { fromSources } from '../../../test/typescript.js';
-import { Cgroup, detect, hierarchyOf } from './index.js';
+import { Cgroup, CgroupError, detect, hierarchyOf } from './index.js';
 import { atOnce, disk, ended, eventually, file, has, layouts, root, run, shell, testParent } from './kit.js';
 
 const parent = testParent('cgroup');
@@ -607,8 +607,10 @@ for (const [kind, layout] of layouts) {
       group.stats();
       const paths = layout.hierarchies.map(({ mount }) => `${mount}/${parent}/${group.name}`).filter(existsSync);
       for (const path of paths) rmdirSync(path);
-      for (const one of [group, unread])
+      for (const one of [group, unread]) {
+        expect(() => one.stats()).toThrow(CgroupError);
         expect(() => one.stats()).toThrow(expect.objectContaining({ reason: 'removed' }));
+      }
       unread[Symbol.dispose]();
       await expect(group.set({ pids: { max: 1 } })).rejects.toMatchObject({ reason: 'removed' });
       await expect(group.move(process.pid)).rejects.toMatchObject({ reason: 'removed' });

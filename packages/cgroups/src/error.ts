@@ -75,7 +75,9 @@ export class CgroupError extends KernelError implements CgroupErrorFields {
    * @param fields - what else is known
    */
   constructor(errno: number, fields: CgroupErrorFields) {
-    super(errno, fields);
+    // An error on a path says which.
+    const { syscall, path } = fields;
+    super(errno, path === undefined ? fields : { call: `${syscall}(${JSON.stringify(path)})`, ...fields });
     this.reason = fields.reason;
     for (const key of ['file', 'value', 'at'] as const) {
       if (fields[key] !== undefined) Object.assign(this, { [key]: fields[key] });

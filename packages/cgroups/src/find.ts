@@ -20,13 +20,7 @@ export function openPlaces(
 ): { name: string; places: Places } {
   const places = Places.open(layout, pathOf);
   if (places.directories.length === 0) {
-    throw new CgroupError(E.NOENT, {
-      syscall: 'open',
-      call: `open(${JSON.stringify(path)})`,
-      path,
-      reason: 'removed',
-      hint: 'there is no such group',
-    });
+    throw new CgroupError(E.NOENT, { syscall: 'open', path, reason: 'removed', hint: 'there is no such group' });
   }
   const name = places.directories.map((directory) => places.nameOf(directory)).find((one) => one !== '');
   return { name: name ?? '', places };
@@ -45,13 +39,7 @@ export function placesOf(pid: number | 'self', layout: Layout): { name: string; 
   try {
     cgroup = readFileSync(path, 'latin1');
   } catch (error) {
-    throw new CgroupError(E.SRCH, {
-      syscall: 'open',
-      call: `open(${JSON.stringify(path)})`,
-      path,
-      reason: 'noSuchProcess',
-      cause: error,
-    });
+    throw new CgroupError(E.SRCH, { syscall: 'open', path, reason: 'noSuchProcess', cause: error });
   }
   const own = detect({ root: layout.root, cgroup }).hierarchies;
   return openPlaces(layout, ({ mount }) => own.find((one) => one.mount === mount)?.own, path);

@@ -135,10 +135,9 @@ export async function spawn(file: string, args: readonly string[] = [], options:
 
 /** What ends the wait for a start: one that may stand still, in a frozen cgroup, takes no longer than its timeout. */
 function signalOf({ signal, timeout }: SpawnOptions, mayStand: boolean): { signal?: AbortSignal } {
-  const signals = [signal, mayStand && timeout ? AbortSignal.timeout(timeout) : undefined].filter(
-    (one) => one !== undefined,
-  );
-  return signals.length > 0 ? { signal: AbortSignal.any(signals) } : {};
+  const limit = mayStand && timeout ? AbortSignal.timeout(timeout) : undefined;
+  const either = signal && limit ? AbortSignal.any([signal, limit]) : (signal ?? limit);
+  return either ? { signal: either } : {};
 }
 
 /** A console takes the place of the first three. */

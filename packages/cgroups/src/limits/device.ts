@@ -20,12 +20,7 @@ export function deviceNumber(device: string): string {
     stat = statSync(device);
   } catch (error) {
     const { errno = E.NOENT } = error as { errno?: number };
-    throw new CgroupError(errno, {
-      syscall: 'stat',
-      call: `stat(${JSON.stringify(device)})`,
-      path: device,
-      reason: 'noSuchDevice',
-    });
+    throw new CgroupError(errno, { syscall: 'stat', path: device, reason: 'noSuchDevice' });
   }
   if (stat.isCharacterDevice()) throw invalid(`${device} is a character device: it has no limits on I/O`);
   const number = decode(stat.isBlockDevice() ? stat.rdev : stat.dev);

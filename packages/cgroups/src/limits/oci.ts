@@ -67,6 +67,8 @@ export interface OciThrottle {
  * ```
  */
 export function fromOCI(resources: OciResources): Limits {
+  if (typeof resources !== 'object' || resources === null)
+    throw invalid(`resources must be an object, not ${shown(resources)}`);
   checkNumbers(resources, 'resources');
   const { memory, cpu, pids, blockIO, hugepageLimits, devices, network, rdma, unified = {} } = resources;
   for (const file of Object.keys(unified))
@@ -134,8 +136,6 @@ export function fromOCI(resources: OciResources): Limits {
 /** A limit that is no number would be none. */
 function checkNumbers(value: unknown, path: string): void {
   if (typeof value === 'number' && !Number.isInteger(value)) throw invalid(`${path} must be an integer, not ${value}`);
-  if (path === 'resources' && (typeof value !== 'object' || value === null))
-    throw invalid(`resources must be an object, not ${shown(value)}`);
   if (typeof value !== 'object' || value === null) return;
   for (const [name, one] of Object.entries(value)) checkNumbers(one, `${path}.${name}`);
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { invalid } from '@iso/sys';
 import { onlyKeys, shown } from '../value.js';
+import { LONGEST_MS } from '../wait.js';
 import type { Stats, StatsPart } from './stats.js';
 
 /** What a group did between two looks. */
@@ -130,8 +131,8 @@ export async function* sample(
   onlyKeys(options, 'the options of sample', ['intervalMs', 'only', 'signal']);
   const { intervalMs = 1000, only, signal } = options;
   // Node takes longer ones for 1 ms, which would keep a processor busy.
-  if (!(typeof intervalMs === 'number' && intervalMs > 0 && intervalMs < 2 ** 31)) {
-    throw invalid(`intervalMs must be above 0 and below 2^31, not ${shown(intervalMs)}`);
+  if (!(typeof intervalMs === 'number' && intervalMs > 0 && intervalMs <= LONGEST_MS)) {
+    throw invalid(`intervalMs must be above 0, up to ${LONGEST_MS}, not ${shown(intervalMs)}`);
   }
   const look = () => group.stats(only ? { only } : {});
   let before = look();

@@ -190,7 +190,7 @@ describe.skipIf(!root || booted || !unified || !existsSync(program))(
       await eventually(() => existsSync(`${runtime}/systemd/private`), 60_000);
       before = process.env.XDG_RUNTIME_DIR;
       process.env.XDG_RUNTIME_DIR = runtime;
-    });
+    }, 60_000);
     // A user's manager makes it for what has no slice named.
     afterEach(() => void inside('systemctl', '--user', 'stop', 'app.slice'));
     afterAll(async () => {

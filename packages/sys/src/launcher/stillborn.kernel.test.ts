@@ -1,8 +1,9 @@
 // Kernels that count how often a group was killed end whoever is born in one that ever was: the child enters it itself then.
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Fd } from '../fd.js';
+import { type LaunchPlan, LinuxKernel, replaceKernel } from '../kernel.js';
 import { CLONE } from '../raw/flags.js';
 import { cgroup2, children, finished, programOf } from './fixture.js';
 import { errand, errandAsync, launch, launchAsync } from './launch.js';
@@ -12,10 +13,14 @@ import { StringArray } from './step.js';
 describe.skipIf(!cgroup2)('a cgroup that was killed [needs root and cgroup v2]', () => {
   const path = join(cgroup2 ?? '/', `isotest-killed-${process.pid}`);
   let directory: Fd;
+  const killed = (name?: string) => {
+    const made = name ? `${path}-${name}` : path;
+    mkdirSync(made);
+    if (existsSync(join(made, 'cgroup.kill'))) writeFileSync(join(made, 'cgroup.kill'), '1');
+    return made;
+  };
   beforeAll(() => {
-    mkdirSync(path);
-    directory = Fd.open(path, { directory: true });
-    if (existsSync(join(path, 'cgroup.kill'))) writeFileSync(join(path, 'cgroup.kill'), '1');
+    directory = Fd.open(killed(), { directory: true });
   });
   afterAll(() => {
     directory.close();
@@ -67,13 +72,41 @@ describe.skipIf(!cgroup2)('a cgroup that was killed [needs root and cgroup v2]',
   });
 
   it('is as any other where it is gone', async () => {
-    const gone = `${path}-gone`;
-    mkdirSync(gone);
+    const gone = killed('gone');
     using fd = Fd.open(gone, { directory: true });
     rmdirSync(gone);
     const program = () => programOf((it) => it.cgroup(fd));
     expect(() => launch(program())).toThrow(expect.objectContaining({ code: 'ENOENT' }));
     await expect(launchAsync(program())).rejects.toMatchObject({ code: 'ENOENT' });
-    expect(readFileSync(join(path, 'cgroup.procs'), 'utf8')).toBe('');
+    expect(children()).toEqual([]);
+  });
+
+  it('says what the child could not do where it goes before that enters it', async () => {
+    for (const start of [launch, launchAsync]) {
+      const going = killed('going');
+      using fd = Fd.open(going, { directory: true });
+      let launches = 0;
+      const restore = replaceKernel(
+        new (class extends LinuxKernel {
+          override launch(plan: LaunchPlan) {
+            if (++launches === 2) rmdirSync(going);
+            return super.launch(plan);
+          }
+        })(),
+      );
+      const attempt = (async () => finished(await start(programOf((it) => it.cgroup(fd)))).code)();
+      const outcome = await attempt.catch((error) => error).finally(restore);
+      // A kernel that does not count kills lets it be born there.
+      if (launches === 1) {
+        expect(outcome).toBe(0);
+        rmdirSync(going);
+      } else
+        expect(outcome).toMatchObject({
+          code: 'ENODEV',
+          syscall: 'write',
+          hint: expect.stringContaining('cgroup.kill'),
+        });
+      expect(children()).toEqual([]);
+    }
   });
 });
